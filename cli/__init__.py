@@ -1,0 +1,1 @@
+"""The `facetwin` command: one thin file a verb."""

@@ -1,0 +1,1 @@
+"""Gymnasium environments of the face before its mirror; each takes a rig."""

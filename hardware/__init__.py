@@ -1,0 +1,1 @@
+"""The rig contract, the safety layer, and every rig that can stand behind them."""

@@ -1,0 +1,1 @@
+"""Audio front end, learners, controllers, baselines and scores."""

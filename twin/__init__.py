@@ -1,0 +1,1 @@
+"""The digital twin: rig table, kinematics, servos, soft skin, camera, landmark tracker."""

@@ -1,0 +1,1 @@
+"""Soft skin: one interface, `Skin.solve(goals) -> vertices`, several solvers."""
