@@ -158,7 +158,10 @@ class VideoWriter:
         width, height = self._size
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise FaceTwinError(
-                "not a picture", where=self.path, found=f"{image.dtype} {image.shape}", expected="uint8 (H, W, 3)"
+                "not a picture",
+                where=self.path,
+                found=f"{image.dtype} {image.shape}",
+                expected="uint8 (H, W, 3)",
             )
         if image.shape[0] - height not in (0, 1) or image.shape[1] - width not in (0, 1):
             raise FaceTwinError(
