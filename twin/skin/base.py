@@ -1,0 +1,125 @@
+"""What every skin solver is, what it is made of, and what it says about a solve (DESIGN section 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facetwin.twin.errors import FaceTwinError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@runtime_checkable
+class Skin(Protocol):
+    """A soft skin that follows its anchored vertices.
+
+    Attributes
+    ----------
+    rest : float64 [shape=(N, 3), m]
+        The shape that nothing pulls.
+    anchored : int64 [shape=(M,)]
+        The vertices that motors and bones pull, in the order of the goals.
+    """
+
+    rest: Floats
+    anchored: Ints
+
+    def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
+        """Shape for goals of the anchored vertices [shape=(M, 3), m]: vertices [shape=(N, 3), m].
+
+        ``start`` is a shape to begin from, usually the last one. Raises `FaceTwinError` for a wrong shape
+        or a number that is not finite.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Material:
+    """An incompressible rubber sheet: Young's modulus (Pa), thickness (m), density (kg/m3).
+
+    Ecoflex 00-30 is 70 to 130 kPa, Dragon Skin 10 200 to 300 kPa; skins are 1.5 to 4 mm thick.
+
+    >>> Material(young=100e3, thickness=2e-3).shear
+    33333.333333333336
+    """
+
+    young: float = 100e3
+    thickness: float = 2e-3
+    density: float = 1070.0
+
+    def __post_init__(self) -> None:
+        for name in ("young", "thickness", "density"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise FaceTwinError(
+                    "not a material", where=f"Material.{name}", found=value, expected="a number above 0"
+                )
+
+    @property
+    def shear(self) -> float:
+        """Shear modulus in Pa: a third of Young's, since rubber keeps its volume."""
+        return self.young / 3
+
+    @property
+    def bending(self) -> float:
+        """Bending stiffness of the plate, E h^3 / 12 (1 - 1/4), in N m."""
+        return self.young * self.thickness**3 / 9
+
+
+@dataclass(frozen=True)
+class SolveReport:
+    """How a solve went.
+
+    Attributes
+    ----------
+    iterations : int
+        Minimiser steps, all load steps together.
+    step : float
+        The last preconditioned step, its largest component, in m: how far from equilibrium it may still be.
+    converged : bool
+        Whether ``step`` came under the tolerance.
+    energy : float
+        Energy at the end, in J.
+    contacts : int
+        Lip points pressed at the end.
+    penetration : float
+        How deep the deepest of them lies inside the other lip, in m; 0 where lips only touch.
+    load_steps : int
+        In how many parts the motion was made; more than one only where lips might have jumped through.
+    trace : float64 [shape=(iterations + load_steps,), J], or empty
+        Energies after each step, if asked for; each load step begins anew with the energy of its goals.
+    """
+
+    iterations: int
+    step: float
+    converged: bool
+    energy: float
+    contacts: int = 0
+    penetration: float = 0.0
+    load_steps: int = 1
+    trace: list[list[float]] = field(default_factory=list, repr=False)
+
+
+def check_points(value: ArrayLike, count: int, where: str) -> Floats:
+    """Finite float64 [shape=(count, 3)]; raises `FaceTwinError` saying what is wrong with it.
+
+    >>> check_points([[0, 0, 0]], 1, "goals")
+    array([[0., 0., 0.]])
+    """
+    try:
+        points = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise FaceTwinError("not numbers", where=where, found=type(value).__name__) from None
+    if points.shape != (count, 3):
+        raise FaceTwinError("wrong shape", where=where, found=points.shape, expected=(count, 3))
+    if not np.isfinite(points).all():
+        bad = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise FaceTwinError(
+            "not finite", where=f"{where}[{bad}]", found=points[bad].tolist(), expected="finite metres"
+        )
+    return np.ascontiguousarray(points)

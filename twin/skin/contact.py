@@ -1,0 +1,385 @@
+"""Lip on lip: a smooth one-sided energy that keeps the two lips from passing through each other.
+
+Every point of one lip, both ways round, has a signed distance to the surface of the other: to the nearest
+point of its triangles, positive outside. Where it is less than the point's clearance the skin pays
+k/2 (clearance - distance)^2. The clearance is `CLEARANCE`, or the distance at rest where that is less, so
+that the rest shape bears no load. It is the nearest point that decides, in any direction, and so the same
+rule serves lips that meet edge to edge, one lip tucked behind the other, and rims rolled into the mouth.
+A point whose nearest place is on the open border of the other lip touches nothing: there the surface ends,
+and with it inside and outside. Deeper than `DEEP` there is no saying on which side a point is; the solver
+takes steps too short to get there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike
+
+from facetwin.twin.errors import FaceTwinError
+from facetwin.twin.skin.base import Floats, Ints
+from facetwin.twin.skin.shell import FAST
+
+CLEARANCE = 2e-4  # m, the distance at which lips begin to press
+MODULUS = 5e9  # N/m per m2 of lip and m of overlap
+DEEP = 2.5e-3  # m, how far inside is still inside
+MARGIN = 2e-3  # m, how far lips may move (together) before candidates are looked up again
+TOUCHING = 400  # lip vertices nearest the other lip, whose compliance is tabulated
+
+
+class LipContact:
+    """Contact between two lips.
+
+    Parameters
+    ----------
+    rest : float64 [shape=(N, 3), m]
+    upper, lower : int64 [shape=(n, 3)]
+        Triangles of the lips, inner rims included, all facing out of the flesh. They may share vertices
+        at the mouth corners; triangles there press on nothing.
+
+    Attributes
+    ----------
+    vertices : int64 [shape=(L,)]
+        All vertices of both lips.
+    count : int
+        Points pressed at the last `energy`.
+    """
+
+    def __init__(self, rest: Floats, upper: ArrayLike, lower: ArrayLike) -> None:
+        lips = [np.ascontiguousarray(t, dtype=np.int64) for t in (upper, lower)]
+        for name, lip in zip(("upper_lip", "lower_lip"), lips):
+            if lip.ndim != 2 or lip.shape[1] != 3 or not len(lip) or lip.min() < 0 or lip.max() >= len(rest):
+                raise FaceTwinError(
+                    "not triangles of the skin", where=name, found=lip.shape, expected="(n, 3)"
+                )
+        shared = np.intersect1d(*lips)
+        corner = [lip[np.isin(lip, shared).any(1)] for lip in lips]
+        self.vertices = np.union1d(*lips)
+        self._sides = []
+        for a, b in ((1, 0), (0, 1)):  # lower points on the upper lip, then the other way round
+            points = np.setdiff1d(lips[a], corner[a])
+            self._sides.append(_Side(rest, points, lips[a], lips[b]))
+        self._table = np.full(len(rest), -1, dtype=np.int64)
+        self._compliance: Floats | None = None
+        self._rest = rest
+        self.count = 0
+
+    def energy(self, x: Floats, gradient: Floats) -> float:
+        """Energy in J of lips that press; adds its gradient (N) to ``gradient`` [shape=(N, 3)]."""
+        e = 0.0
+        for side in self._sides:
+            e += side.energy(x, gradient)
+        self.count = sum(side.count for side in self._sides)
+        return e
+
+    def penetration(self, x: Floats) -> float:
+        """Depth of the deepest lip point inside the other lip, in m, 0 if there is none."""
+        return max(side.depth(x) for side in self._sides)
+
+    def apart(self, x: Floats) -> float:
+        """A lower bound in m of the distance between the lips' points and the other lip, at most `MARGIN`."""
+        return min(side.near(x) for side in self._sides)
+
+    def soften(self, solve: Callable[[Floats], Floats], free: Floats) -> None:
+        """Tabulate how lip vertices yield to forces: the inverse stiffness between the nearest `TOUCHING`."""
+        near = np.full(len(free) // 3, np.inf)
+        for side in self._sides:
+            near[side.points] = np.abs(side.distances(self._rest))
+            for t in side.triangles:
+                near[t] = np.minimum(
+                    near[t], np.linalg.norm(self._rest[t].mean(0) - self._rest[side.points], axis=1).min()
+                )
+        chosen = np.sort(self.vertices[np.argsort(near[self.vertices], kind="stable")[:TOUCHING]])
+        self._table[chosen] = np.arange(len(chosen))
+        dof = (3 * chosen[:, None] + np.arange(3)).ravel()
+        table = np.empty((len(dof), len(dof)))
+        for k, d in enumerate(dof):
+            force = np.zeros(len(free))
+            force[d] = free[d]
+            table[k] = solve(force)[dof]
+        self._compliance = table
+
+    def relieve(self, step: Floats) -> Floats | None:
+        """Force [shape=(3N,), N] of the pressed lips against a step [shape=(3N,), m] of the free skin.
+
+        The Woodbury correction: the step of skin and contact together is that of the forces less this.
+        """
+        if self._compliance is None:
+            return None
+        spots = np.concatenate([s.spots[: s.count] for s in self._sides])
+        shares = np.concatenate([s.shares[: s.count] for s in self._sides])
+        normals = np.concatenate([s.normals[: s.count] for s in self._sides])
+        stiff = np.concatenate([s.stiff[: s.count] for s in self._sides])
+        places = self._table[spots]
+        known = (places >= 0).all(1)
+        if not known.any():
+            return None
+        spots, shares, normals = spots[known], shares[known], normals[known]
+        system = np.diag(1 / stiff[known])
+        yields(self._compliance, places[known], shares, normals, system)
+        gap = np.einsum("ma,man,mn->m", shares, step.reshape(-1, 3)[spots], normals)
+        force = np.linalg.solve(system, gap)
+        out = np.zeros((len(step) // 3, 3))
+        np.add.at(out, spots, (force[:, None] * shares)[:, :, None] * normals[:, None, :])
+        return out.ravel()
+
+
+class _Side:
+    # Points of one lip against the triangles of the other.
+
+    def __init__(self, rest: Floats, points: Ints, own: Ints, triangles: Ints) -> None:
+        self.points, self.triangles = points, triangles
+        corners = rest[own]
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+        areas = np.bincount(own.ravel(), np.repeat(area / 6, 3), len(rest))[points]
+        self.border = _border(triangles, len(rest))
+        n = len(points)
+        self.spots = np.zeros((n, 4), dtype=np.int64)
+        self.shares, self.normals, self.stiff = np.zeros((n, 4)), np.zeros((n, 3)), np.zeros(n)
+        self.count = 0
+        self._stiffness = MODULUS * areas
+        self._clearance = np.full(n, CLEARANCE)
+        self._lists: Ints | None = None
+        self._starts = np.zeros(n + 1, dtype=np.int64)
+        self._seen = rest
+        self._faces = np.zeros((len(triangles), 3))
+        self._vertex = np.zeros_like(rest)
+        self._clearance = np.minimum(CLEARANCE, self.distances(rest))
+
+    def distances(self, x: Floats) -> Floats:
+        # Signed distance of each point, m; inf where it is farther than DEEP or faces a border.
+        self._candidates(x)
+        out = np.full(len(self.points), np.inf)
+        press(
+            x, self.points, self.triangles, self.border, self._starts, self._lists, self._faces, self._vertex,
+            self._clearance, self._stiffness, np.zeros((0, 3)), out, self.spots, self.shares, self.normals,
+            self.stiff,
+        )  # fmt: skip
+        return out
+
+    def energy(self, x: Floats, gradient: Floats) -> float:
+        self._candidates(x)
+        e, self.count = press(
+            x, self.points, self.triangles, self.border, self._starts, self._lists, self._faces, self._vertex,
+            self._clearance, self._stiffness, gradient, np.zeros(0), self.spots, self.shares, self.normals,
+            self.stiff,
+        )  # fmt: skip
+        return e
+
+    def depth(self, x: Floats) -> float:
+        return max(0.0, -float(self.distances(x).min()))
+
+    def near(self, x: Floats) -> float:
+        self._candidates(x)
+        if not len(self._lists):
+            return MARGIN
+        return max(0.0, float(np.abs(self.distances(x)).min()))
+
+    def _candidates(self, x: Floats) -> None:
+        # Triangles that a point can meet before the lips have moved by MARGIN in all.
+        if self._lists is not None and travel(x, self._seen, self.points, self.triangles) < MARGIN / 2:
+            return
+        self._lists = lookup(x, self.points, self.triangles, DEEP + MARGIN, self._starts)
+        self._seen = x.copy()
+
+
+def _border(triangles: Ints, count: int) -> Ints:
+    # Bit k of a triangle: the edge from corner k is open; bit 3 + k: the corner k lies on an open edge.
+    ends = np.roll(triangles, -1, axis=1)
+    key = np.minimum(triangles, ends) * count + np.maximum(triangles, ends)
+    _, where, times = np.unique(key, return_inverse=True, return_counts=True)
+    open_edge = (times[where] == 1).reshape(triangles.shape)
+    open_vertex = np.zeros(count, dtype=bool)
+    open_vertex[triangles[open_edge]] = True
+    open_vertex[ends[open_edge]] = True
+    bits = np.concatenate([open_edge, open_vertex[triangles]], axis=1)
+    return (bits * (1 << np.arange(6))).sum(1)
+
+
+@njit(cache=True)
+def travel(x, seen, points, triangles):
+    """The farthest that a point or a corner has moved since ``seen``, m."""
+    far = 0.0
+    for p in points:
+        far = max(
+            far, (x[p, 0] - seen[p, 0]) ** 2 + (x[p, 1] - seen[p, 1]) ** 2 + (x[p, 2] - seen[p, 2]) ** 2
+        )
+    for t in range(triangles.shape[0]):
+        for k in range(3):
+            p = triangles[t, k]
+            far = max(
+                far, (x[p, 0] - seen[p, 0]) ** 2 + (x[p, 1] - seen[p, 1]) ** 2 + (x[p, 2] - seen[p, 2]) ** 2
+            )
+    return np.sqrt(far)
+
+
+@njit(cache=True)
+def lookup(x, points, triangles, reach, starts):
+    """Triangles within reach (m) of each point, one after another; ``starts`` says where each one's begin."""
+    m = triangles.shape[0]
+    balls = np.empty((m, 4))
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    for t in range(m):
+        for n in range(3):
+            a, b, c = x[triangles[t, 0], n], x[triangles[t, 1], n], x[triangles[t, 2], n]
+            balls[t, n] = (a + b + c) / 3
+            low[n] = min(low[n], min(a, min(b, c)))
+            high[n] = max(high[n], max(a, max(b, c)))
+        r = 0.0
+        for k in range(3):
+            v = triangles[t, k]
+            r = max(
+                r, (x[v, 0] - balls[t, 0]) ** 2 + (x[v, 1] - balls[t, 1]) ** 2 + (x[v, 2] - balls[t, 2]) ** 2
+            )
+        balls[t, 3] = np.sqrt(r) + reach
+    out = np.empty(16 * points.shape[0], dtype=np.int64)
+    used = 0
+    for i in range(points.shape[0]):
+        starts[i] = used
+        p = points[i]
+        px, py, pz = x[p, 0], x[p, 1], x[p, 2]
+        if (
+            px < low[0] - reach or px > high[0] + reach or py < low[1] - reach or py > high[1] + reach
+            or pz < low[2] - reach or pz > high[2] + reach
+        ):  # fmt: skip
+            continue
+        for t in range(m):
+            d = (px - balls[t, 0]) ** 2 + (py - balls[t, 1]) ** 2 + (pz - balls[t, 2]) ** 2
+            if d < balls[t, 3] ** 2:
+                if used == out.shape[0]:
+                    grown = np.empty(2 * used, dtype=np.int64)
+                    grown[:used] = out
+                    out = grown
+                out[used] = t
+                used += 1
+    starts[points.shape[0]] = used
+    return out[:used].copy()
+
+
+@njit(cache=True, fastmath=FAST)
+def press(
+    x, points, triangles, border, starts, lists, faces, vertex, clearance, stiffness, gradient, distances,
+    spots, shares, normals, stiff,
+):  # fmt: skip
+    """Contact energy (J) and the number of pressed points, of points against triangles.
+
+    Adds to ``gradient`` [shape=(N, 3)], or, if that is empty, writes signed ``distances`` (m) only. Each
+    pressed point leaves its four vertices, their shares (1, and minus barycentric), normal and stiffness.
+    """
+    if lists.shape[0] == 0:
+        return 0.0, 0
+    for t in range(triangles.shape[0]):
+        for k in range(3):
+            vertex[triangles[t, k], :] = 0.0
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ux, uy, uz = x[b, 0] - x[a, 0], x[b, 1] - x[a, 1], x[b, 2] - x[a, 2]
+        vx, vy, vz = x[c, 0] - x[a, 0], x[c, 1] - x[a, 1], x[c, 2] - x[a, 2]
+        faces[t, 0], faces[t, 1], faces[t, 2] = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for k in range(3):
+            for n in range(3):
+                vertex[triangles[t, k], n] += faces[t, n]
+    e = 0.0
+    count = 0
+    for i in range(points.shape[0]):
+        p = points[i]
+        best, nearest, bu, bv, code = DEEP * DEEP, -1, 0.0, 0.0, 0
+        for s in range(starts[i], starts[i + 1]):
+            t = lists[s]
+            d2, u, v, region = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])
+            if d2 < best:
+                best, nearest, bu, bv, code = d2, t, u, v, region
+        if nearest < 0 or border[nearest] & code:
+            continue
+        a, b, c = triangles[nearest, 0], triangles[nearest, 1], triangles[nearest, 2]
+        bw = 1.0 - bu - bv
+        dx = x[p, 0] - bw * x[a, 0] - bu * x[b, 0] - bv * x[c, 0]
+        dy = x[p, 1] - bw * x[a, 1] - bu * x[b, 1] - bv * x[c, 1]
+        dz = x[p, 2] - bw * x[a, 2] - bu * x[b, 2] - bv * x[c, 2]
+        if code == 0:
+            nx, ny, nz = faces[nearest, 0], faces[nearest, 1], faces[nearest, 2]
+        else:
+            nx = bw * vertex[a, 0] + bu * vertex[b, 0] + bv * vertex[c, 0]
+            ny = bw * vertex[a, 1] + bu * vertex[b, 1] + bv * vertex[c, 1]
+            nz = bw * vertex[a, 2] + bu * vertex[b, 2] + bv * vertex[c, 2]
+        length = np.sqrt(best)
+        side = 1.0 if dx * nx + dy * ny + dz * nz >= 0 else -1.0
+        distance = side * length
+        if gradient.shape[0] == 0:
+            distances[i] = distance
+            continue
+        overlap = clearance[i] - distance
+        if overlap <= 0:
+            continue
+        if code == 0 or length < 1e-12:  # on the surface only the normal tells the direction
+            size = np.sqrt(nx * nx + ny * ny + nz * nz)
+            nx, ny, nz = nx / size, ny / size, nz / size
+        else:
+            nx, ny, nz = dx / distance, dy / distance, dz / distance
+        k = stiffness[i]
+        e += 0.5 * k * overlap * overlap
+        spots[count, 0], spots[count, 1], spots[count, 2], spots[count, 3] = p, a, b, c
+        shares[count, 0], shares[count, 1], shares[count, 2], shares[count, 3] = 1.0, -bw, -bu, -bv
+        normals[count, 0], normals[count, 1], normals[count, 2] = nx, ny, nz
+        stiff[count] = k
+        for m in range(4):
+            f = -k * overlap * shares[count, m]
+            v = spots[count, m]
+            gradient[v, 0] += f * nx
+            gradient[v, 1] += f * ny
+            gradient[v, 2] += f * nz
+        count += 1
+    return e, count
+
+
+@njit(cache=True, fastmath=FAST, inline="always")
+def nearest_on_triangle(x, p, a, b, c):
+    """Squared distance, shares of b and c, where: 0 inside, bit k on edge k, bit 3 + k on corner k."""
+    ux, uy, uz = x[b, 0] - x[a, 0], x[b, 1] - x[a, 1], x[b, 2] - x[a, 2]
+    vx, vy, vz = x[c, 0] - x[a, 0], x[c, 1] - x[a, 1], x[c, 2] - x[a, 2]
+    wx, wy, wz = x[p, 0] - x[a, 0], x[p, 1] - x[a, 1], x[p, 2] - x[a, 2]
+    uu, uv, vv = ux * ux + uy * uy + uz * uz, ux * vx + uy * vy + uz * vz, vx * vx + vy * vy + vz * vz
+    d1, d2 = ux * wx + uy * wy + uz * wz, vx * wx + vy * wy + vz * wz
+    d3, d4 = d1 - uu, d2 - uv
+    d5, d6 = d1 - uv, d2 - vv
+    va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
+    if d1 <= 0 and d2 <= 0:
+        s, t, code = 0.0, 0.0, 8
+    elif d3 >= 0 and d4 <= d3:
+        s, t, code = 1.0, 0.0, 16
+    elif d6 >= 0 and d5 <= d6:
+        s, t, code = 0.0, 1.0, 32
+    elif vc <= 0 and d1 >= 0 and d3 <= 0:
+        s, t, code = d1 / (d1 - d3), 0.0, 1
+    elif va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0:
+        t = (d4 - d3) / ((d4 - d3) + (d5 - d6))
+        s, code = 1.0 - t, 2
+    elif vb <= 0 and d2 >= 0 and d6 <= 0:
+        s, t, code = 0.0, d2 / (d2 - d6), 4
+    else:
+        scale = 1.0 / (va + vb + vc)
+        s, t, code = vb * scale, vc * scale, 0
+    rx, ry, rz = wx - s * ux - t * vx, wy - s * uy - t * vy, wz - s * uz - t * vz
+    return rx * rx + ry * ry + rz * rz, s, t, code
+
+
+@njit(cache=True, fastmath=FAST)
+def yields(compliance, places, shares, normals, system):
+    """Add to ``system`` [shape=(m, m)] how each pressed point's gap yields to a force on each other one."""
+    m = places.shape[0]
+    for i in range(m):
+        for j in range(i + 1):
+            total = 0.0
+            for a in range(4):
+                for b in range(4):
+                    r, c = 3 * places[i, a], 3 * places[j, b]
+                    part = 0.0
+                    for n in range(3):
+                        row = normals[j, 0] * compliance[r + n, c] + normals[j, 1] * compliance[r + n, c + 1]
+                        part += normals[i, n] * (row + normals[j, 2] * compliance[r + n, c + 2])
+                    total += shares[i, a] * shares[j, b] * part
+            system[i, j] += total
+            if i != j:
+                system[j, i] += total
