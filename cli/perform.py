@@ -1,0 +1,140 @@
+"""Play a score of commands on a rig in time, and look into the mirror while it plays.
+
+Commands come at 25 a second, in pieces, as they are made; the rig gets them at its control rate, each
+motor ahead of time by its own latency, so that what is seen is in time with the sound. Time is the
+rig's own clock: a simulated rig is not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetwin.hardware.rig import Frame, Rig, RigState
+from facetwin.twin.spec import RigSpec
+
+FPS = 25  #: commands and pictures a second
+CONTROL_RATE = 50  #: writes a second
+TICKS = CONTROL_RATE // FPS  #: writes a picture
+SETTLE, REST, EASE = 0.4, 0.4, 0.4  #: s before the sound: come to rest, be looked at, take the first pose
+
+Command = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One write: time (s of the sound), command asked for, command sent, and the state read back."""
+
+    time: float
+    asked: Command
+    sent: Command
+    state: RigState
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The picture due at `time` (s of the sound; negative: the face at rest, before it).
+
+    `exposed` is when it was really taken, `ticks` are the writes since the last one.
+    """
+
+    time: float
+    exposed: float
+    frame: Frame
+    ticks: tuple[Tick, ...]
+
+
+class Track:
+    """Commands over time, pulled from an iterator as far as they are needed.
+
+    >>> track = Track(iter([np.array([[0.0], [1.0]])]))
+    >>> [track.at(np.array([t])).item() for t in (-1.0, 0.02, 0.04, 9.0)]
+    [0.0, 0.5, 1.0, 1.0]
+    """
+
+    def __init__(self, pieces: Iterator[Command]) -> None:
+        self._pieces = pieces
+        self._rows: Command = np.zeros((0, 0))
+        self._first = 0  # number of the first row held
+        self._ended = False
+
+    def at(self, times: Command) -> Command:
+        """Command [shape=(n,)] whose motor i is taken at `times[i]` s; the ends are held.
+
+        Times may not go back by more than what `forget` left.
+        """
+        place = np.maximum(np.asarray(times) * FPS, 0.0)  # (n,)
+        low = np.floor(place).astype(int)
+        self._pull(int(low.max()) + 2)
+        last = self._first + len(self._rows) - 1
+        motors = np.arange(len(place))
+        a = self._rows[np.clip(low, self._first, last) - self._first, motors]
+        b = self._rows[np.clip(low + 1, self._first, last) - self._first, motors]
+        return a + (b - a) * (place - low)
+
+    def has(self, frame: int) -> bool:
+        """Whether there is a command for picture `frame`."""
+        self._pull(frame + 1)
+        return frame < self._first + len(self._rows)
+
+    def forget(self, time: float) -> None:
+        """Let go of what lies before `time`."""
+        drop = min(int(time * FPS) - self._first, len(self._rows) - 2)
+        if drop > 0:
+            self._rows = self._rows[drop:]
+            self._first += drop
+
+    def _pull(self, until: int) -> None:
+        while not self._ended and self._first + len(self._rows) < until:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._ended = True
+            elif len(piece):
+                self._rows = piece if not self._rows.size else np.concatenate([self._rows, piece])
+
+
+def lead_times(spec: RigSpec) -> Command:
+    """How much earlier than seen each motor must be told, float64 [shape=(n,), s].
+
+    Latency, the delay of the servo's second-order lag to slow motion (2 zeta / omega), and half a write.
+    """
+    lag = [m.latency + 2 * m.damping_ratio / (2 * np.pi * m.natural_frequency) for m in spec.motors]
+    return np.array(lag) + 0.5 / CONTROL_RATE
+
+
+def perform(rig: Rig, pieces: Iterator[Command]) -> Iterator[Shot]:
+    """Play `pieces` on an activated rig; yields pictures of the rest face, then one for each 40 ms.
+
+    Parameters
+    ----------
+    rig : Rig, activated
+    pieces : commands float [shape=(k, n), 0..1] at 25 a second
+    """
+    track = Track(pieces)
+    if not track.has(0):
+        return
+    rest, lead, clock = np.asarray(rig.spec.rest), lead_times(rig.spec), rig.clock
+    delay = max((camera.delay for camera in rig.spec.cameras.values()), default=0.0)
+    start = -SETTLE - REST - EASE
+    zero = clock.now() - start  # rig time at which the sound begins
+    tick, due = round(start * CONTROL_RATE), round((start + SETTLE) * FPS)
+    ticks: list[Tick] = []
+    while due < 0 or track.has(due):
+        time = tick / CONTROL_RATE
+        clock.sleep_until(zero + time)
+        if time >= due / FPS + delay - 1e-6:
+            frame = rig.capture()
+            yield Shot(due / FPS, frame.time - zero, frame, tuple(ticks))
+            ticks.clear()
+            due += 1
+            if -EASE * FPS <= due < 0:  # no longer at rest, not yet speaking
+                due = 0
+        share = np.clip((time + EASE) / EASE, 0.0, 1.0)
+        asked = (1 - share) * rest + share * track.at(time + lead)
+        sent = rig.write(asked)
+        ticks.append(Tick(time, asked, sent, rig.read()))
+        track.forget(time)
+        tick += 1
