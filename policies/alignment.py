@@ -19,8 +19,11 @@ from facetwin.twin.errors import FaceTwinError, UsageError
 UNITS_PER_SECOND = 25_000
 BILABIAL_WORDS = frozenset(("bin", "blue", "by", "place", "please", "b", "p"))
 CONTROL_WORDS = frozenset(
-    ("lay", "set", "green", "at", "in", "again", "now", "soon", "two", "three", "six", "seven", "eight")
-    + ("nine", "zero", *"acdeghijklnstxyz")
+    (
+        *("lay", "set", "green", "at", "in", "again", "now", "soon"),
+        *("two", "three", "six", "seven", "eight", "nine", "zero"),
+        *"acdeghijklnstxyz",
+    )
 )
 ROUNDED_WORDS = frozenset(("white", "with", "one", "red", "r"))
 LABIODENTAL_WORDS = frozenset(("four", "five", "v"))

@@ -201,6 +201,18 @@ def track_folder(
     return _write_meta(out, root, limits, [row for name, row in rows.items() if name in names])
 
 
+def track_single(path: str | Path, out: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
+    """Track one video into the dataset `out` (made, or added to); what a folder would drop raises here."""
+    path, out = Path(path), Path(out)
+    clip = track_clip(path, limits=limits)
+    save_clip(clip, out / "clips" / f"{path.stem}.safetensors")
+    row = {"name": path.stem, "source": str(path), "stamp": _stamp(path), "kept": True, **clip.facts}
+    _trim(out / "manifest.jsonl")
+    with (out / "manifest.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(row) + "\n")
+    return _write_meta(out, path, limits or Limits(), read_manifest(out))
+
+
 def read_manifest(out: str | Path) -> list[dict[str, Any]]:
     """Rows of a dataset's manifest, the last one of each name; a line cut short by a kill is ignored."""
     rows: dict[str, dict[str, Any]] = {}

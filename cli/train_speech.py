@@ -1,0 +1,106 @@
+"""``facetwin train speech``: the speech model from a tracked dataset."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from facetwin.cli.progress import Progress
+from facetwin.policies.weights import provenance
+from facetwin.twin.errors import UsageError
+
+#: said in the sidecar of weights trained on GRID, as its licence asks
+GRID = (
+    "GRID audiovisual sentence corpus, talker s1 (M. Cooke, J. Barker, S. Cunningham, X. Shao, 2006, "
+    "J. Acoust. Soc. Am. 120, 2421), CC BY 4.0"
+)
+
+
+@dataclass
+class TrainSpeech:
+    """Train the model that turns sound into the motion of lips, jaw and cheeks.
+
+    One talker a model: his rest face is what the motion counts from.
+    """
+
+    data: Path
+    """Dataset made by facetwin track."""
+    out: Path = Path("out/speech_80ms.safetensors")
+    """Weights; a JSON with the same name says where they come from."""
+    lookahead: int = 80
+    """Sound known beyond a picture's time, ms: 0, 40 or 80."""
+    members: int = 3
+    """Networks whose answers are averaged."""
+    hidden: int = 192
+    epochs: int = 40
+    batch: int = 12
+    """Pairs of clips a step."""
+    dropout: float = 0.25
+    limit: int | None = None
+    """Use only the first so many clips (a trial)."""
+    threads: int = 1
+    seed: int = 0
+    source: str = GRID
+    """What the data is and who made it, for the sidecar."""
+    licence: str = "CC BY 4.0"
+    """Licence of the data, for the sidecar."""
+    json: bool = False
+    """Print one JSON object."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """Figures to put in the sidecar beside those of the held-out clips."""
+
+
+def train_speech(options: TrainSpeech) -> dict[str, object]:
+    """Train, save, and return the sidecar."""
+    import torch
+
+    from facetwin.policies.dataset import load_clips
+    from facetwin.policies.speech import Shape
+    from facetwin.policies.speech_train import Training, train
+
+    shape = Shape(options.lookahead, options.members, options.hidden)
+    if min(options.members, options.hidden, options.epochs, options.batch, options.threads) < 1:
+        raise UsageError("members, hidden, epochs, batch and threads are at least 1", where="train speech")
+    torch.set_num_threads(options.threads)
+    training = Training(
+        epochs=options.epochs, batch=options.batch, dropout=options.dropout, seed=options.seed
+    )
+    clips = load_clips(options.data, options.limit)
+    last: dict[int, dict[str, float]] = {}
+    began = time.monotonic()
+    with Progress("training", total=options.members * options.epochs, unit="epochs") as progress:
+
+        def report(row: dict[str, float]) -> None:
+            last[int(row["member"])] = row
+            progress.update(row["member"] * options.epochs + row["epoch"])
+
+        model = train(clips, shape, training, report=report)
+    held = [
+        {k: round(v, 5) for k, v in row.items() if k in ("loss", "lips", "corr", "shut")}
+        for row in last.values()
+    ]
+    sidecar: dict[str, object] = {
+        "model": "speech",
+        "data": f"{options.source}; {len(clips)} clips",
+        "licence": options.licence,
+        **provenance(),
+        "seed": options.seed,
+        "training": training.__dict__,
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "parameters": model.parameters,
+        "scores": {"held out of the training clips, each member": held, **options.scores},
+    }
+    model.save(options.out, sidecar)
+    return model.sidecar
+
+
+def run(options: TrainSpeech) -> int:
+    """Train and say where the weights are."""
+    sidecar = train_speech(options)
+    if options.json:
+        print(json.dumps({"weights": str(options.out), **sidecar}))
+    else:
+        print(f"{options.out}: {sidecar['parameters']} weights in {sidecar['minutes']} minutes")
+    return 0
