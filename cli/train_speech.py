@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from facetwin.cli.progress import Progress
@@ -48,8 +48,6 @@ class TrainSpeech:
     """Licence of the data, for the sidecar."""
     json: bool = False
     """Print one JSON object."""
-    scores: dict[str, float] = field(default_factory=dict)
-    """Figures to put in the sidecar beside those of the held-out clips."""
 
 
 def train_speech(options: TrainSpeech) -> dict[str, object]:
@@ -90,7 +88,7 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
         "training": training.__dict__,
         "minutes": round((time.monotonic() - began) / 60, 1),
         "parameters": model.parameters,
-        "scores": {"held out of the training clips, each member": held, **options.scores},
+        "scores": {"held out of the training clips, each member": held},
     }
     model.save(options.out, sidecar)
     return model.sidecar

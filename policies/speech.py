@@ -143,6 +143,11 @@ class SpeechModel:
             net.load_state_dict({name: torch.from_numpy(tensors[f"{k}.{name}"]) for name in net.state_dict()})
         return cls(shape, nets, tensors["rest"], sidecar)
 
+    @staticmethod
+    def shipped(lookahead: int = 80) -> Path:
+        """Path of the shipped weights of a look-ahead in ms."""
+        return assets.path("weights", f"speech_{lookahead}ms.safetensors")
+
     def save(self, path: str | Path, sidecar: dict[str, Any]) -> None:
         """Write weights and sidecar."""
         tensors: dict[str, NDArray[Any]] = {"rest": self.rest}
