@@ -56,7 +56,8 @@ class Camera:
         rows = triangles.T.ravel()
         columns = np.tile(np.arange(len(triangles)), 3)
         self._incidence = sp.csr_matrix(
-            (np.ones(len(rows), np.float32), (rows, columns)), shape=(len(face.detail_colours), len(triangles))
+            (np.ones(len(rows), np.float32), (rows, columns)),
+            shape=(len(face.detail_colours), len(triangles)),
         )
         self._detail = face.detail.astype(np.float32)
         self._build()
@@ -235,4 +236,3 @@ def _no_multisampling(renderer: Any) -> None:
             renderer._main_fb_ms = renderer._main_fb
 
     renderer._configure_main_framebuffer = configured
-

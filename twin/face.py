@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from scipy.sparse.csgraph import dijkstra
 
 from facetwin import assets
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -71,10 +72,21 @@ class Face:
         return np.unique(self.triangles_of(*labels)).astype(np.int32)
 
     def near(self, landmarks: tuple[int, ...], radius: float) -> NDArray[np.int32]:
-        """Skin vertices within `radius` (m) of any of these MediaPipe points, rims left out."""
-        d = np.linalg.norm(self.rest[:, None] - self.rest[list(landmarks)][None], axis=2).min(1)
-        outer = np.unique(self.triangles[self.labels <= LABELS.index("lower_lip")])
-        return np.intersect1d(np.flatnonzero(d <= radius), outer).astype(np.int32)
+        """Skin vertices within `radius` (m) of any of these MediaPipe points, rims left out.
+
+        The way is measured along the skin: the two lips lie against each other and are not near.
+        """
+        edges = self._outer_edges
+        lengths = np.linalg.norm(self.rest[edges[:, 0]] - self.rest[edges[:, 1]], axis=1)
+        graph = sp.csr_matrix((lengths, edges.T), shape=(len(self.rest),) * 2)
+        way = dijkstra(graph, directed=False, indices=list(landmarks), limit=radius, min_only=True)
+        return np.flatnonzero(way <= radius).astype(np.int32)
+
+    @cached_property
+    def _outer_edges(self) -> NDArray[np.int32]:
+        outer = self.triangles[self.labels <= LABELS.index("lower_lip")]
+        edges = np.concatenate([outer[:, [0, 1]], outer[:, [1, 2]], outer[:, [2, 0]]])
+        return np.unique(np.sort(edges, axis=1), axis=0)
 
 
 @lru_cache(maxsize=4)
@@ -111,9 +123,9 @@ def load_face(path: str | Path | None = None) -> Face:
         )
         for name, facts in meta["parts"].items()
     )
-    links = {
-        name: Link(name, facts["parent"], np.array(facts["pivot"])) for name, facts in meta["links"].items()
-    }
+    links = _parents_first(
+        {name: Link(name, facts["parent"], np.array(facts["pivot"])) for name, facts in meta["links"].items()}
+    )
     return Face(
         rest=rest,
         triangles=a["triangles"],
@@ -127,3 +139,10 @@ def load_face(path: str | Path | None = None) -> Face:
         links=links,
         metres_per_u=meta["metres_per_u"],
     )
+
+
+def _parents_first(links: dict[str, Link]) -> dict[str, Link]:
+    def depth(name: str) -> int:
+        return 0 if name not in links else 1 + depth(links[name].parent)
+
+    return {name: links[name] for name in sorted(links, key=lambda n: (depth(n), n))}

@@ -72,9 +72,11 @@ class Kinematics:
         held: dict[int, float] = {}
         pulls = [(np.array([v for v in vs if v not in border], np.int32), *rest) for vs, *rest in pulls]
         for vertices, stiffness, _, motor_index in pulls:
-            if len(vertices) == 0:
-                name = spec.names[motor_index] if motor_index >= 0 else "an anchor"
-                raise FaceTwinError("pulls no skin", where=f"{spec.source}: {name}", hint="enlarge its radius")
+            if len(vertices) == 0 and motor_index >= 0:  # glue on the clamped border is merely needless
+                name = spec.names[motor_index]
+                raise FaceTwinError(
+                    "pulls no skin", where=f"{spec.source}: {name}", hint="enlarge its radius"
+                )
             for v in vertices.tolist():
                 held[v] = held.get(v, 0.0) + min(stiffness, 1e9)
         self.anchored = np.array(sorted(held) + sorted(border), dtype=np.intp)

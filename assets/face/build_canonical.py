@@ -25,7 +25,9 @@ def draw() -> np.ndarray:
     """A face of ellipses, uint8 [shape=(512, 512, 3)], RGB."""
     image = np.full((SIZE, SIZE, 3), (77, 76, 80), np.float32)
 
-    def blob(centre: tuple[int, int], axes: tuple[int, int], colour: tuple[int, int, int], blur: float) -> None:
+    def blob(
+        centre: tuple[int, int], axes: tuple[int, int], colour: tuple[int, int, int], blur: float
+    ) -> None:
         mask = np.zeros((SIZE, SIZE), np.float32)
         cv2.ellipse(mask, centre, axes, 0, 0, 360, 1, -1, cv2.LINE_AA)
         mask = cv2.GaussianBlur(mask, (0, 0), blur)[..., None]

@@ -26,7 +26,7 @@ U = 0.09  # metres per u: outer eye corners of an adult
 # Colours, sRGB in 0..1.
 SKIN = np.array((0.86, 0.74, 0.67))
 BLUSH = np.array((0.85, 0.62, 0.57))
-LIP = np.array((0.66, 0.38, 0.37))
+LIP = np.array((0.50, 0.22, 0.22))
 RIM = np.array((0.30, 0.09, 0.09))
 BROW = np.array((0.30, 0.22, 0.19))
 SHELL = np.array((0.90, 0.91, 0.93))
@@ -54,6 +54,7 @@ RIGHT_BROW_LOWER = (46, 53, 52, 65, 55)
 # Face labels: what a triangle is.
 SKIN_FACE, UPPER_LIP, LOWER_LIP, UPPER_RIM, LOWER_RIM, EYE_RIM = range(6)
 
+RIM_START = 1.0  # rows into the mouth that keep the lips' colour: where the tracker sees their edge
 EYE_RADIUS = 0.0165
 LID_RADIUS = EYE_RADIUS + 0.0009
 JAW_PIVOT = np.array((0.0, -0.36, -0.84)) * U
@@ -64,7 +65,7 @@ NECK_PIVOT = np.array((0.0, -1.15, -0.95)) * U
 
 
 def tessellation(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
-    """FaceMesh's triangles, the 3-cliques of its edges, facing out: int [shape=(854, 3)].
+    """FaceMesh's triangles, the 3-cliques of its edges, facing out: int [shape=(852, 3)].
 
     Six quads have their diagonals the other way on the left: the right half, mirrored, serves for both.
     """
@@ -73,6 +74,12 @@ def tessellation(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
         near.setdefault(a, set()).add(b)
         near.setdefault(b, set()).add(a)
     found = {tuple(sorted((a, b, c))) for a in near for b in near[a] for c in near[a] & near[b]}
+    # a clique around a vertex of degree three is no face: all its edges have three triangles
+    uses: dict[tuple[int, int], int] = {}
+    for a, b, c in found:
+        for edge in ((a, b), (a, c), (b, c)):
+            uses[edge] = uses.get(edge, 0) + 1
+    found = {(a, b, c) for a, b, c in found if min(uses[a, b], uses[a, c], uses[b, c]) < 3}
     triangles = np.array(sorted(found))
     side = points[triangles, 0].mean(1)
     right = triangles[side < -1e-9]
@@ -195,17 +202,17 @@ def shape_neutral(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
 def add_rim(
     p: np.ndarray, t: np.ndarray, loop: np.ndarray, rows: list[Callable[[np.ndarray], np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Extrude a boundary loop row by row; returns points, triangles, and the new triangles' loop position."""
+    """Extrude a boundary loop row by row; returns points, triangles, and the new triangles' loop position and row."""
     before, n = loop, len(loop)
     new, position = [], []
-    for make in rows:
+    for row, make in enumerate(rows):
         q = make(p[loop])
         after = np.arange(len(p), len(p) + n)
         p = np.concatenate([p, q])
         for k in range(n):
             a, b, c, d = before[k], before[(k + 1) % n], after[(k + 1) % n], after[k]
             new += [(b, a, d), (b, d, c)]
-            position += [k, k]
+            position += [(k, row), (k, row)]
         before = after
     return p, np.concatenate([t, np.array(new)]), np.array(position)
 
@@ -248,6 +255,8 @@ def build_skin(canonical: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarra
     ]
     count = len(t)
     p, t, position = add_rim(p, t, mouth, rows)
+    depth = np.concatenate([np.zeros(count), 1.0 + position[:, 1]])  # row of the rim, 0 outside
+    position = position[:, 0]
     segment_top = on_top[position] | on_top[(position + 1) % len(mouth)]
     segment_top &= ~((corner[position] & ~on_top[(position + 1) % len(mouth)]) | (~on_top[position]))
     label = np.concatenate([label, np.where(segment_top, UPPER_RIM, LOWER_RIM)])
@@ -259,6 +268,7 @@ def build_skin(canonical: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarra
             rows = [lambda q, c=centre: c + (q - c) * 0.90 + (0, 0, -0.0022)]
             p, t, _ = add_rim(p, t, loop, rows)
             label = np.concatenate([label, np.full(len(t) - len(label), EYE_RIM)])
+            depth = np.concatenate([depth, np.zeros(len(t) - len(depth))])
 
     p = exact_symmetry(p)
     detail, fine = loop_matrix(t, len(p))
@@ -274,7 +284,7 @@ def build_skin(canonical: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarra
         "detail.indices": detail.indices.astype(np.int32),
         "detail.indptr": detail.indptr.astype(np.int32),
         "detail.triangles": fine.astype(np.int32),
-        "detail.colours": paint(q, fine, fine_label).astype(np.float32),
+        "detail.colours": paint(q, fine, fine_label, np.repeat(depth, 4)).astype(np.float32),
     }
 
 
@@ -302,7 +312,7 @@ def jaw_share(p: np.ndarray) -> np.ndarray:
     return s * s * (3 - 2 * s)
 
 
-def paint(q: np.ndarray, triangles: np.ndarray, label: np.ndarray) -> np.ndarray:
+def paint(q: np.ndarray, triangles: np.ndarray, label: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Vertex colours of the fine skin, sRGB float [shape=(R, 3)]."""
     colour = np.tile(SKIN, (len(q), 1))
     x, y = np.abs(q[:, 0]) / U, q[:, 1] / U
@@ -317,15 +327,17 @@ def paint(q: np.ndarray, triangles: np.ndarray, label: np.ndarray) -> np.ndarray
     # share of lip triangles around a vertex: 1 inside, 1/2 on the edge
     share = np.zeros(len(q))
     uses = np.zeros(len(q))
-    np.add.at(share, triangles.ravel(), np.repeat(np.isin(label, (UPPER_LIP, LOWER_LIP)), 3))
+    np.add.at(
+        share, triangles.ravel(), np.repeat(np.isin(label, (UPPER_LIP, LOWER_LIP, UPPER_RIM, LOWER_RIM)), 3)
+    )
     np.add.at(uses, triangles.ravel(), 1)
     blend(np.clip(share / np.maximum(uses, 1) * 1.15, 0, 1), LIP)
     rim = np.zeros(len(q))
-    np.add.at(rim, triangles.ravel(), np.repeat(np.isin(label, (UPPER_RIM, LOWER_RIM)), 3))
-    blend(np.clip(rim / np.maximum(uses, 1), 0, 1) ** 1.0, RIM)
+    np.add.at(rim, triangles.ravel(), np.repeat(depth, 3))
+    blend(np.clip(rim / np.maximum(uses, 1) - RIM_START, 0, 1), RIM)
     eye = np.zeros(len(q))
     np.add.at(eye, triangles.ravel(), np.repeat(label == EYE_RIM, 3))
-    blend(np.clip(eye / np.maximum(uses, 1), 0, 1) * 0.6, np.array((0.45, 0.33, 0.30)))
+    blend(np.clip(eye / np.maximum(uses, 1), 0, 1) * 0.5, np.array((0.60, 0.46, 0.41)))
     return colour.clip(0, 1)
 
 
@@ -356,7 +368,9 @@ class Parts:
         self.arrays: dict[str, np.ndarray] = {}
         self.meta: dict[str, dict[str, object]] = {}
 
-    def add(self, name: str, mesh: trimesh.Trimesh, colour: np.ndarray, link: str, gloss: float = 0.2) -> None:
+    def add(
+        self, name: str, mesh: trimesh.Trimesh, colour: np.ndarray, link: str, gloss: float = 0.2
+    ) -> None:
         """Store one part; colour [shape=(3,)] or [shape=(V, 3)]."""
         v = np.asarray(mesh.vertices, float)
         c = np.broadcast_to(np.asarray(colour, float), v.shape)
@@ -389,7 +403,10 @@ def eyeball(centre: np.ndarray) -> tuple[trimesh.Trimesh, np.ndarray]:
     radius = EYE_RADIUS + 0.0004 * np.clip(1 - (edges / np.deg2rad(24)) ** 2, 0, 1)
     points = np.stack(
         [
-            np.stack([r * np.sin(e) * np.cos(around), r * np.sin(e) * np.sin(around), r * np.cos(e) + 0 * around], 1)
+            np.stack(
+                [r * np.sin(e) * np.cos(around), r * np.sin(e) * np.sin(around), r * np.cos(e) + 0 * around],
+                1,
+            )
             for e, r in zip(edges, radius)
         ]
     )
@@ -412,8 +429,8 @@ def lid(centre: np.ndarray, upper: bool, margin: float) -> tuple[trimesh.Trimesh
         )
         points.append(ring)
         lash = np.array((0.20, 0.13, 0.12)) if upper else np.array((0.52, 0.38, 0.35))
-        shade = SKIN * 0.93
-        w = max(0.0, 1 - k / 3) if upper else max(0.0, 1 - k / 2)
+        shade = SKIN * 0.97
+        w = max(0.0, 1 - k / 4) if upper else max(0.0, 1 - k / 2)
         colours.append(np.tile(lash * w + shade * (1 - w), (len(azimuth), 1)))
     mesh = grid_mesh(np.array(points) + centre)
     if upper:
@@ -423,7 +440,9 @@ def lid(centre: np.ndarray, upper: bool, margin: float) -> tuple[trimesh.Trimesh
     return mesh, np.concatenate(colours)
 
 
-def arch(width: float, depth: float, height: float, top: float, front: np.ndarray, grow: float) -> trimesh.Trimesh:
+def arch(
+    width: float, depth: float, height: float, top: float, front: np.ndarray, grow: float
+) -> trimesh.Trimesh:
     """A dental arch: a parabolic wall with a scalloped edge and grooves between teeth."""
     s = np.linspace(-1, 1, 113)
     x, z = s * width, -depth * s**2
@@ -460,12 +479,12 @@ def build_mouth(parts: Parts, p: np.ndarray) -> None:
             mesh.invert()
         x = np.abs(mesh.vertices[:, :1]) / 0.0245
         parts.add(name, mesh, ivory * (1 - 0.55 * np.clip(x, 0, 1) ** 1.5), link, 0.5)
-    for name, y, link in (("upper_gum", 0.0135, "skull"), ("lower_gum", -0.0125, "jaw")):
+    for name, y, link in (("upper_gum", 0.0135, "skull"), ("lower_gum", -0.0175, "jaw")):
         gum = ellipsoid(lips + (0, y, -0.030), (0.0235, 0.0055, 0.0195), 3)
-        parts.add(name, gum, np.array((0.42, 0.16, 0.16)), link, 0.3)
-    tongue = ellipsoid(lips + (0, -0.0085, -0.0335), (0.0150, 0.0052, 0.0205), 3)
+        parts.add(name, gum, np.array((0.24, 0.08, 0.08)), link, 0.3)
+    tongue = ellipsoid(lips + (0, -0.0150, -0.0335), (0.0165, 0.0060, 0.0205), 3)
     groove = np.exp(-((tongue.vertices[:, 0] / 0.003) ** 2))[:, None]
-    parts.add("tongue", tongue, np.array((0.50, 0.18, 0.19)) * (1 - 0.25 * groove), "jaw", 0.4)
+    parts.add("tongue", tongue, np.array((0.34, 0.11, 0.12)) * (1 - 0.25 * groove), "jaw", 0.4)
     # an open bowl behind the teeth, nearly black: what an opening shows
     bowl = ellipsoid(lips + (0, -0.004, -0.020), (0.0255, 0.0300, 0.045), 4)
     keep = bowl.triangles_center[:, 2] < lips[2] - 0.0200
@@ -530,7 +549,9 @@ def build_head(parts: Parts, p: np.ndarray, border: np.ndarray) -> None:
     rows, colours = [], []
     for k, y in enumerate(np.linspace(-0.95, -1.95, 41) * U):
         r = 0.40 * U + 0.0020 * np.cos(k * np.pi / 2) + 0.004 * (k / 40) ** 2
-        rows.append(np.stack([r * np.cos(around), 0 * around + y, r * np.sin(around) + NECK_PIVOT[2] + 0.012], 1))
+        rows.append(
+            np.stack([r * np.cos(around), 0 * around + y, r * np.sin(around) + NECK_PIVOT[2] + 0.012], 1)
+        )
         colours.append(np.tile(GRAPHITE * (1.0 + 0.35 * np.cos(k * np.pi / 2)), (48, 1)))
     neck = grid_mesh(np.array(rows), wrap=True)
     if (neck.face_normals * (neck.triangles_center - (0, 0, NECK_PIVOT[2])) * (1, 0, 1)).sum() < 0:
@@ -588,7 +609,12 @@ def main() -> None:
         "parts": parts.meta,
     }
     arrays = {**skin, **parts.arrays}
-    arrays = {k: np.ascontiguousarray(v.astype(np.float32) if v.dtype == np.float64 and not k.startswith("rest") else v) for k, v in arrays.items()}
+    arrays = {
+        k: np.ascontiguousarray(
+            v.astype(np.float32) if v.dtype == np.float64 and not k.startswith("rest") else v
+        )
+        for k, v in arrays.items()
+    }
     save_file(arrays, HERE / "face.safetensors.part", metadata={"face": json.dumps(meta, sort_keys=True)})
     (HERE / "face.safetensors.part").replace(HERE / "face.safetensors")
     print(

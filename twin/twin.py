@@ -1,0 +1,159 @@
+"""The twin itself: motor positions in; shape of the face, its lips' gap and its mirror picture out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facetwin.twin.camera import Camera
+from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.face import Face, load_face
+from facetwin.twin.kinematics import Kinematics
+from facetwin.twin.skin.base import Material, Skin, SolveReport
+from facetwin.twin.skin.contact import lip_gap
+from facetwin.twin.skin.exact import ExactSkin
+from facetwin.twin.skin.linear import LinearSkin
+from facetwin.twin.spec import RigSpec
+
+SOLVERS = ("exact", "linear")
+
+
+@dataclass(frozen=True)
+class State:
+    """One posture of the face.
+
+    Attributes
+    ----------
+    position : float64 [shape=(n,)]
+        Where the motors stand, in command units.
+    vertices : float64 [shape=(N, 3), m]
+        The skin in the skull's frame.
+    poses : mapping link -> float64 [shape=(4, 4)]
+        The rigid parts in the body's frame.
+    gap : float, m
+        Opening between the lips by geometry (see `facetwin.twin.skin.contact.lip_gap`).
+    report : SolveReport or None
+        How the solve went.
+    """
+
+    position: NDArray[np.float64]
+    vertices: NDArray[np.float64]
+    poses: Mapping[str, NDArray[np.float64]]
+    gap: float
+    report: SolveReport | None = None
+
+
+def build_skin(spec: RigSpec, face: Face, kinematics: Kinematics, *, tolerance: float = 1e-4) -> ExactSkin:
+    """The exact skin of a rig: its material, its anchors, lips that keep apart."""
+    m = spec.material
+    return ExactSkin(
+        face.rest,
+        face.triangles,
+        kinematics.anchored,
+        kinematics.stiffness,
+        Material(young=m.young, thickness=m.thickness, density=m.density),
+        upper_lip=face.triangles_of("upper_lip", "upper_rim"),
+        lower_lip=face.triangles_of("lower_lip", "lower_rim"),
+        foundation=m.foundation,
+        tolerance=tolerance,
+    )
+
+
+class FaceTwin:
+    """A robot face without time: servos and clocks belong to the rig that holds it.
+
+    Parameters
+    ----------
+    spec : RigSpec
+    solver : "exact" or "linear"
+        The hyperelastic shell, or its linear map (wrong by a quarter to a half of the motion; fast).
+    size : (width, height), px, optional
+        Picture size; the rig file's by default.
+    samples : 4 or 0
+        Multisampling of the picture.
+    tolerance : float, m
+        Of the exact solver.
+    camera : str
+        Which of the rig's cameras looks.
+    """
+
+    def __init__(
+        self,
+        spec: RigSpec,
+        *,
+        solver: str = "exact",
+        size: tuple[int, int] | None = None,
+        samples: int = 4,
+        tolerance: float = 1e-4,
+        camera: str = "mirror",
+        face: Face | None = None,
+    ) -> None:
+        if solver not in SOLVERS:
+            raise UsageError("unknown skin solver", found=solver, expected="one of " + ", ".join(SOLVERS))
+        if camera not in spec.cameras:
+            raise UsageError(
+                "no such camera", where=spec.name, found=camera, expected="one of " + ", ".join(spec.cameras)
+            )
+        self.spec = spec
+        self.face = face or load_face()
+        self.kinematics = Kinematics(spec, self.face)
+        exact = build_skin(spec, self.face, self.kinematics, tolerance=tolerance)
+        self.skin: Skin = exact if solver == "exact" else LinearSkin(exact)
+        self._camera_spec, self._size, self._samples = spec.cameras[camera], size, samples
+        self._camera: Camera | None = None
+        self._last: NDArray[np.float64] | None = None
+
+    def move(self, position: ArrayLike, *, fresh: bool = False) -> State:
+        """Posture for motor positions [shape=(n,)] in command units.
+
+        The exact skin starts from the last posture, as skin does; `fresh` starts from rest, so that the
+        answer does not depend on the past.
+        """
+        at = np.asarray(position, dtype=np.float64)
+        if at.shape != (self.spec.size,) or not np.isfinite(at).all():
+            raise FaceTwinError(
+                "not a motor position", where="move()", found=at.tolist() if at.size < 40 else at.shape,
+                expected=f"{self.spec.size} finite numbers",
+            )  # fmt: skip
+        goals = self.kinematics.goals(at)
+        start = None if fresh else self._last
+        vertices = self.skin.solve(goals, start)
+        self._last = vertices
+        report = getattr(self.skin, "report", None)
+        return State(at.copy(), vertices, self.kinematics.poses(at), self.gap(vertices), report)
+
+    def gap(self, vertices: NDArray[np.float64]) -> float:
+        """Opening between the lips in m, of skin vertices [shape=(N, 3), m]."""
+        return lip_gap(
+            vertices,
+            self.face.triangles_of("upper_lip", "upper_rim"),
+            self.face.triangles_of("lower_lip", "lower_rim"),
+        )
+
+    def picture(self, state: State) -> NDArray[np.uint8]:
+        """What the mirror camera sees, without noise: uint8 [shape=(H, W, 3)], RGB."""
+        if self._camera is None:
+            self._camera = Camera(self.face, self._camera_spec, size=self._size, samples=self._samples)
+        return self._camera.render(state.vertices, state.poses)
+
+    def reset(self) -> None:
+        """Forget the last posture: the next solve starts from rest."""
+        self._last = None
+
+    def close(self) -> None:
+        """Free the camera; closing twice is fine."""
+        camera, self._camera = self._camera, None
+        if camera is not None:
+            camera.close()
+
+    def __enter__(self) -> FaceTwin:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
