@@ -1,0 +1,480 @@
+"""The rig contract: what every face, simulated or real, can be asked (DESIGN section 8).
+
+`Rig` enforces the states; a driver fills the hooks `_open`, `_activate`, `_write`, `_read`, `_capture`,
+`_hold`, `_release`, `_close` and nothing else. States::
+
+    closed --open--> open --activate--> active <--write / hold--> held
+       ^--------------- close ------------|-- release --> open
+
+This is not a safety layer: limits of speed, couplings and the watchdog are in `facetwin.hardware.safety`.
+`facetwin.hardware.check.check_rig` tests any rig against the rules below.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facetwin.hardware.clock import Clock, RealClock
+from facetwin.twin.errors import FaceTwinError
+from facetwin.twin.spec import RigSpec
+
+Floats = NDArray[np.float64]
+T = TypeVar("T")
+
+CLOSED, OPEN, ACTIVE, HELD = "closed", "open", "active", "held"
+
+
+class RigFault(FaceTwinError):
+    """The rig did not do what it was told: a silent servo, a partial frame, a latched fault."""
+
+
+@dataclass(frozen=True)
+class RigState:
+    """What a rig says of itself.
+
+    Attributes
+    ----------
+    time : float, s
+        On the rig's clock.
+    commanded, measured : float64 [shape=(n,)], commands
+        The last command sent, and where the servos stand: NaN where nothing measures it, never an echo.
+    load, temperature, voltage : float64 [shape=(n,)]
+        Share of the stall torque, degrees C, V; NaN where unknown.
+    faults : tuple of str
+        What the servos complain about.
+    """
+
+    time: float
+    commanded: Floats
+    measured: Floats
+    load: Floats
+    temperature: Floats
+    voltage: Floats
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of the face.
+
+    Attributes
+    ----------
+    image : uint8 [shape=(H, W, 3)], RGB
+    mirrored : bool
+        It shows a mirror: left and right are changed over.
+    time : float, s
+        When it was exposed, on the rig's clock.
+    truth : dict or None
+        Only on simulated rigs, what the twin knows: `gap_mm`, `vertices` (m), `position` (commands).
+    """
+
+    image: NDArray[np.uint8]
+    mirrored: bool
+    time: float
+    truth: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a rig can do, known before it is opened.
+
+    Attributes
+    ----------
+    simulated : bool
+        Its clock is simulated, and nothing can break.
+    measures : bool
+        `RigState.measured` holds numbers.
+    camera : (H, W, 3) or None
+        Shape of its pictures; None: it can't look.
+    truth : bool
+        `Frame.truth` is filled.
+    """
+
+    simulated: bool
+    measures: bool
+    camera: tuple[int, int, int] | None
+    truth: bool = False
+
+
+@dataclass
+class Status:
+    """How a rig is doing.
+
+    Attributes
+    ----------
+    state : "closed", "open", "active" or "held"
+    reason : str
+        Why it was held or released without being asked, empty otherwise; kept until `activate`.
+    clipped : dict
+        What the last `write` had out of range: motor -> (asked, sent).
+    writes, retries : int
+        Commands sent, and driver calls that had to be repeated.
+    """
+
+    state: str = CLOSED
+    reason: str = ""
+    clipped: dict[str, tuple[float, float]] = field(default_factory=dict)
+    writes: int = 0
+    retries: int = 0
+
+
+class Rig(ABC):
+    """A face with motors and, perhaps, a camera.
+
+    Constructing and opening never move anything. Public methods are the same for every rig and are not
+    overridden; drivers fill the hooks.
+
+    Parameters
+    ----------
+    spec : RigSpec
+    clock : Clock, optional
+        Default: real time.
+
+    Attributes
+    ----------
+    retries : int
+        How often a driver call that fails (`OSError`, `TimeoutError`, `RigFault`) is repeated.
+    """
+
+    retries = 2
+    _FINAL = ("open", "activate", "write", "read", "capture", "hold", "release", "close", "home")
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        for name in Rig._FINAL:
+            if name in cls.__dict__:
+                raise FaceTwinError("a driver fills hooks only", where=cls.__name__, found=name,
+                                    expected="_" + name, hint=f"rename {name} to _{name}")  # fmt: skip
+
+    def __init__(self, spec: RigSpec, clock: Clock | None = None) -> None:
+        self.spec = spec
+        self.clock = clock or RealClock()
+        self.status = Status()
+        self._lock = threading.RLock()
+        self._commanded = np.full(spec.size, np.nan)
+        self._failures = 0
+
+    # --- hooks ---------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this rig can do; known before it is opened."""
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Connect; move nothing."""
+
+    @abstractmethod
+    def _activate(self, present: Floats) -> None:
+        """Make `present` [shape=(n,)] the target, then switch the motors on."""
+
+    @abstractmethod
+    def _write(self, command: Floats) -> Floats | None:
+        """Send a finite command in [0, 1]; return what was really sent if that differs."""
+
+    @abstractmethod
+    def _read(self) -> RigState:
+        """Ask the servos."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Switch the motors off; may be called again."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Disconnect; may be called again, and after an `_open` that failed."""
+
+    def _ready(self, what: str) -> None:  # noqa: B027
+        """Raise if there is a reason not to move; asked before `activate` and `write`."""
+
+    def _capture(self) -> Frame:
+        raise FaceTwinError("this rig has no camera", where=type(self).__name__)
+
+    def _hold(self) -> None:
+        """Stop where it stands; here: repeat the last command."""
+        if np.isfinite(self._commanded).all():
+            self._write(self._commanded)
+
+    def _home(self, seed: int | None) -> bool:
+        """Jump to rest, if this rig can jump; False: it has to travel."""
+        return False
+
+    # --- what everybody may call -----------------------------------------------------------------
+
+    def open(self) -> Rig:
+        """Connect: it can be read and can't move. Opening an open rig does nothing. Returns the rig."""
+        with self._lock:
+            if self.status.state == CLOSED:
+                try:
+                    self._open()
+                except BaseException:
+                    self._close()
+                    raise
+                self.status.state = OPEN
+            return self
+
+    def activate(self) -> Rig:
+        """Switch the motors on, where they stand; from now on `write` moves. Returns the rig."""
+        with self._lock:
+            self._need("activate()", OPEN, ACTIVE, HELD)
+            if self.status.state == OPEN:
+                self._ready("activate()")
+                self.status.reason = ""
+                self._failures = 0
+                state = self._attempt("read", self._read, self._whole_state)
+                present = np.where(np.isfinite(state.measured), state.measured, state.commanded)
+                present = np.clip(np.where(np.isfinite(present), present, self.spec.rest), 0.0, 1.0)
+                try:
+                    self._attempt("activate", lambda: self._activate(present.copy()))
+                except BaseException:
+                    self._attempt("release", self._release)
+                    raise
+                self._commanded = present
+                self.status.state = ACTIVE
+                _watch(self)
+            return self
+
+    def write(self, command: ArrayLike) -> Floats:
+        """Send a command.
+
+        Parameters
+        ----------
+        command : float [shape=(n,)]
+            Finite; what lies outside [0, 1] is clipped and listed in `status.clipped`.
+
+        Returns
+        -------
+        float64 [shape=(n,)]
+            What was really sent.
+
+        Raises
+        ------
+        FaceTwinError
+            Not active, wrong shape, NaN or inf: nothing was sent, nothing changed.
+        RigFault
+            The rig did not take it, after retries: it is held, and released if that happens again.
+        """
+        with self._lock:
+            self._ready("write()")
+            self._need("write()", ACTIVE, HELD)
+            asked = self._checked(command)
+            inside = np.clip(asked, 0.0, 1.0)
+            self.status.clipped = {
+                self.spec.names[i]: (float(asked[i]), float(inside[i]))
+                for i in np.flatnonzero(asked != inside)
+            }
+            sent = self._attempt("write", lambda: self._write(inside.copy()))
+            self._commanded = inside if sent is None else np.array(sent, dtype=np.float64)
+            self.status.state = ACTIVE
+            self.status.writes += 1
+            return self._commanded.copy()
+
+    def read(self) -> RigState:
+        """What the rig says of itself; raises `FaceTwinError` when closed, `RigFault` after retries."""
+        with self._lock:
+            self._need("read()", OPEN, ACTIVE, HELD)
+            return self._attempt("read", self._read, self._whole_state)
+
+    def capture(self) -> Frame:
+        """The newest picture; raises `FaceTwinError` when closed or blind, `RigFault` after retries."""
+        with self._lock:
+            self._need("capture()", OPEN, ACTIVE, HELD)
+            return self._attempt("capture", self._capture, self._whole_frame)
+
+    def hold(self) -> None:
+        """Stop and keep the pose, motors on; the next `write` moves again. Nothing to do unless active."""
+        with self._lock:
+            self._need("hold()", OPEN, ACTIVE, HELD)
+            if self.status.state == ACTIVE:
+                self._attempt("hold", self._hold)
+                self.status.state = HELD
+
+    def release(self) -> None:
+        """Switch the motors off; works in every state."""
+        with self._lock:
+            if self.status.state == CLOSED:
+                return
+            _unwatch(self)
+            self.status.state = OPEN
+            try:
+                self._attempt("release", self._release)
+            except BaseException as error:
+                self.status.reason = f"release failed: {error}"
+                raise
+
+    def close(self) -> None:
+        """Release and disconnect; closing twice is fine."""
+        with self._lock:
+            if self.status.state == CLOSED:
+                return
+            try:
+                self.release()
+            finally:
+                self.status.state = CLOSED
+                self._close()
+
+    def home(self, seed: int | None = None, *, timeout: float = 5.0) -> None:
+        """Bring an active face to rest.
+
+        A real face travels there, within `timeout` s; a simulated one stands there at once, its clock
+        at zero and its noise drawn from `seed`, so that what follows is reproducible bit for bit.
+        """
+        with self._lock:
+            self._need("home()", ACTIVE, HELD)
+            if self._home(seed):
+                self._commanded = self.spec.rest.copy()
+                self.status.state = ACTIVE
+                return
+        end = self.clock.now() + timeout
+        while np.abs(self.write(self.spec.rest) - self.spec.rest).max() > 1e-3:
+            if self.clock.now() > end:
+                raise RigFault(
+                    "did not come to rest", where="home()", found=f"{timeout:g} s", hint="check_rig"
+                )
+            self.clock.sleep(0.02)
+
+    def __enter__(self) -> Rig:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _need(self, what: str, *states: str) -> None:
+        state = self.status.state
+        if state not in states:
+            steps = {CLOSED: "open() first" if what != "write()" else "open() and activate() first"}
+            hint = steps.get(state, "activate() first")
+            if self.status.reason:
+                hint += f" (it was stopped: {self.status.reason})"
+            raise FaceTwinError("the rig is " + state, where=what, expected=" or ".join(states), hint=hint)
+
+    def _checked(self, command: ArrayLike) -> Floats:
+        try:
+            c = np.array(command, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise FaceTwinError("not a command", where="write()", found=command,
+                                expected=f"{self.spec.size} numbers") from None  # fmt: skip
+        if c.shape != (self.spec.size,):
+            raise FaceTwinError("not a command", where="write()", found=f"shape {c.shape}",
+                                expected=f"({self.spec.size},)")  # fmt: skip
+        if not np.isfinite(c).all():
+            i = int(np.flatnonzero(~np.isfinite(c))[0])
+            raise FaceTwinError("not a command", where=f"write(): {self.spec.names[i]}", found=float(c[i]),
+                                expected="a finite number in [0, 1]")  # fmt: skip
+        return c
+
+    def _whole_state(self, state: RigState) -> None:
+        for key in ("commanded", "measured", "load", "temperature", "voltage"):
+            shape = np.shape(getattr(state, key))
+            if shape != (self.spec.size,):
+                raise RigFault("partial answer", where=f"read: {key}", found=f"shape {shape}",
+                               expected=f"({self.spec.size},)")  # fmt: skip
+
+    def _whole_frame(self, frame: Frame) -> None:
+        shape = getattr(getattr(frame, "image", None), "shape", None)
+        if shape is None or shape != self.capabilities.camera or frame.image.dtype != np.uint8:
+            raise RigFault("partial frame", where="capture", found=f"shape {shape}",
+                           expected=f"uint8 {self.capabilities.camera}")  # fmt: skip
+
+    def _attempt(self, what: str, call: Callable[[], T], check: Callable[[T], None] | None = None) -> T:
+        """Run a hook, again if it fails for the moment; then hold, and the next time release."""
+        for left in range(self.retries, -1, -1):
+            try:
+                result = call()
+                if check is not None:
+                    check(result)
+            except (OSError, RigFault) as error:
+                if left:
+                    self.status.retries += 1
+                    continue
+                self._give_up(what, error)
+                if not self.retries and isinstance(error, RigFault):  # a layer passes on what it got
+                    raise
+                raise RigFault(
+                    f"{what} failed {self.retries + 1} times",
+                    where=type(self).__name__,
+                    found=str(error) or type(error).__name__,
+                    hint=f"the rig is {self.status.state}; check power and cable, then activate() again",
+                ) from error
+            except BaseException as error:
+                self._give_up(what, error)
+                raise
+            if what in ("write", "read", "capture"):
+                self._failures = 0
+            return result
+        raise AssertionError("unreachable")
+
+    def _give_up(self, what: str, error: BaseException) -> None:
+        if self.status.state not in (ACTIVE, HELD):
+            return
+        self._failures += 1
+        self.status.reason = f"{what}: {error or type(error).__name__}"
+        if self._failures == 1 and what != "hold":
+            with contextlib.suppress(Exception):
+                self._hold()
+                self.status.state = HELD
+                return
+        _unwatch(self)
+        self.status.state = OPEN
+        with contextlib.suppress(Exception):
+            self._release()
+
+
+# --- released whatever happens -----------------------------------------------------------------------
+
+_active: dict[int, Callable[[], Rig | None]] = {}
+_installed = False
+
+
+def _watch(rig: Rig) -> None:
+    """Remember an active rig, so that the end of the program releases it."""
+    global _installed
+    # A real rig must outlive every other reference to it while its motors are on; a twin need not.
+    _active[id(rig)] = weakref.ref(rig) if rig.capabilities.simulated else (lambda: rig)
+    if not _installed:
+        _installed = True
+        atexit.register(release_all, os.getpid())
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, _terminate)
+
+
+def _unwatch(rig: Rig) -> None:
+    _active.pop(id(rig), None)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # Unwinds `with` blocks and runs atexit; SIGINT does the same through KeyboardInterrupt.
+    raise SystemExit(128 + number)
+
+
+def release_all(pid: int | None = None) -> None:
+    """Release and close every active rig of this process, newest first."""
+    if pid is not None and pid != os.getpid():  # a forked child does not own its parent's rigs
+        return
+    for find in list(_active.values())[::-1]:
+        rig = find()
+        if rig is not None:
+            with contextlib.suppress(Exception):
+                rig.close()
+    _active.clear()

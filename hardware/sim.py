@@ -1,0 +1,193 @@
+"""The simulated rig: servos and skin of the twin, seen in its mirror, on a simulated clock.
+
+Servos are stepped on a fixed grid of ticks; skin and picture are worked out only when someone looks.
+Same seed and same calls give the same bits. It does not run in real time: time passes when someone
+sleeps on `rig.clock`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetwin.hardware.clock import SimClock
+from facetwin.hardware.rig import Capabilities, Floats, Frame, Rig, RigState
+from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.servo import ServoBank
+from facetwin.twin.spec import RigSpec, load_rig
+
+
+class Twin(Protocol):
+    """What a simulated rig asks of a face (`facetwin.twin.twin.FaceTwin` is one)."""
+
+    def move(self, position: Floats) -> Any:
+        """Posture at motor positions [shape=(n,)]: has `vertices` (m) and `gap` (m)."""
+
+    def picture(self, state: Any) -> NDArray[np.uint8]:
+        """Noise-free picture of a posture, uint8 [shape=(H, W, 3)]."""
+
+    def reset(self) -> None:
+        """Forget the last posture."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class SimRig(Rig):
+    """A face that exists only here.
+
+    Parameters
+    ----------
+    spec : RigSpec, rig name or path of a TOML file
+    solver : "exact" or "linear"
+        How the skin is solved.
+    seed : int, at least 0
+        Of the camera's noise.
+    size : (width, height) or int, px, optional
+        Of the pictures; the rig file's by default.
+    tick : float, s
+        Grid on which servos are stepped and commands take effect.
+    twin : Twin, optional
+        Another face than the one that ships, built for the same `spec`.
+    clock : SimClock, optional
+        To share simulated time with others.
+    """
+
+    def __init__(
+        self,
+        spec: RigSpec | str | Path = "face26",
+        *,
+        solver: str = "exact",
+        seed: int = 0,
+        size: tuple[int, int] | int | None = None,
+        tick: float = 0.005,
+        twin: Twin | None = None,
+        clock: SimClock | None = None,
+    ) -> None:
+        rig = spec if isinstance(spec, RigSpec) else load_rig(spec)
+        super().__init__(rig, clock or SimClock())
+        if "mirror" not in rig.cameras:
+            raise UsageError("the rig file has no camera", where=rig.source, expected="[camera.mirror]")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise UsageError("bad seed", where="SimRig", found=seed, expected="a whole number from 0")
+        self.solver, self.seed = solver, int(seed)
+        self._camera = rig.cameras["mirror"]
+        self._size = (size, size) if isinstance(size, int) else size
+        width, height = self._size or (self._camera.width, self._camera.height)
+        self._shape = (height, width, 3)
+        self._tick = tick
+        self._bank = ServoBank(rig, tick)
+        self._given, self._twin = twin, twin
+        reach = self._camera.delay + (1 / self._camera.rate if self._camera.rate else 0.0)
+        self._past: deque[Floats] = deque(maxlen=math.ceil(reach / tick) + 3)  # newest last
+        self._restart()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Simulated, with a camera and the twin's own truth."""
+        return Capabilities(simulated=True, measures=self.spec.feedback, camera=self._shape, truth=True)
+
+    def _restart(self) -> None:
+        self._start = self.clock.now()
+        self._done = 0  # ticks stepped since then
+        self._target = self.spec.rest.copy()
+        self._past.clear()
+        self._past.append(self._bank.reset(self._target))
+        self._frame: Frame | None = None
+        self._number: int | None = None
+        self._looks = 0
+        if self._twin is not None:
+            self._twin.reset()
+
+    def _open(self) -> None:
+        if self._twin is None:
+            from facetwin.twin.twin import FaceTwin  # brings the mesh and GL: only when needed
+
+            self._twin = FaceTwin(self.spec, solver=self.solver, size=self._size)
+        self._restart()
+
+    def _activate(self, present: Floats) -> None:
+        self._advance()
+        self._target = present
+
+    def _write(self, command: Floats) -> None:
+        self._advance()
+        self._target = command
+
+    def _read(self) -> RigState:
+        self._advance()
+        unknown = np.full(self.spec.size, np.nan)
+        measured = self._bank.shaft if self.spec.feedback else unknown
+        return RigState(
+            self.clock.now(), self._commanded.copy(), measured, unknown, unknown.copy(), unknown.copy()
+        )
+
+    def _hold(self) -> None:
+        self._write(self._commanded if np.isfinite(self._commanded).all() else self._bank.shaft)
+
+    def _release(self) -> None:
+        # Gears hold the face where it is.
+        self._advance()
+        self._target = np.clip(self._bank.shaft, 0.0, 1.0)
+
+    def _close(self) -> None:
+        twin, self._twin = self._twin, self._given
+        if twin is not None and twin is not self._given:
+            twin.close()
+        self._frame = None
+
+    def _home(self, seed: int | None) -> bool:
+        if seed is not None:
+            self.seed = int(seed)
+        if isinstance(self.clock, SimClock):
+            self.clock.reset()
+        self._restart()
+        return True
+
+    def _advance(self) -> None:
+        """Step the servos up to now."""
+        until = math.floor((self.clock.now() - self._start) / self._tick + 1e-6)
+        while self._done < until:
+            self._past.append(self._bank.step(self._target))
+            self._done += 1
+
+    def _position_at(self, time: float) -> Floats:
+        """Where the motors stood at a time of the recent past, between ticks by interpolation."""
+        place = (time - self._start) / self._tick - (self._done - len(self._past) + 1)
+        place = min(max(place, 0.0), len(self._past) - 1.0)
+        low = min(int(place + 1e-6), len(self._past) - 1)
+        share = place - low
+        if share < 1e-6 or low + 1 == len(self._past):
+            return self._past[low].copy()
+        return (1 - share) * self._past[low] + share * self._past[low + 1]
+
+    def _capture(self) -> Frame:
+        self._advance()
+        if self._twin is None:
+            raise FaceTwinError("the rig is closed", where="capture()")
+        camera = self._camera
+        latest = self.clock.now() - camera.delay
+        if camera.rate:
+            number = math.floor(latest * camera.rate + 1e-6)
+            time = number / camera.rate
+        else:
+            number, time = self._looks, latest
+        self._looks += 1
+        if self._frame is not None and number == self._number:
+            return self._frame
+        position = self._position_at(time)
+        state = self._twin.move(position)
+        image = np.array(self._twin.picture(state))  # a camera may reuse its buffer
+        if camera.noise:
+            # Drawn by the number of the frame, so that looking twice or seldom changes nothing.
+            rng = np.random.default_rng((self.seed, number + 2**20))
+            grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(camera.noise)
+            image = np.clip(image + grain + 0.5, 0, 255).astype(np.uint8)
+        truth = {"gap_mm": float(state.gap) * 1e3, "vertices": state.vertices, "position": position}
+        self._frame, self._number = Frame(image, camera.mirror, time, truth), number
+        return self._frame

@@ -1,0 +1,275 @@
+import numpy as np
+import pytest
+from fakes import FakeTwin, Script, ScriptedRig
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from facetwin.hardware.check import check_rig
+from facetwin.hardware.rig import RigFault
+from facetwin.hardware.safety import SafetyLayer
+from facetwin.hardware.sim import SimRig
+from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.spec import load_rig
+
+FACE = load_rig("face26")
+ENDS = st.one_of(st.sampled_from([0.0, 1.0, 0.3, 0.85]), st.floats(-0.5, 1.5))
+
+
+def active(script=None, spec=FACE, **settings) -> SafetyLayer:
+    rig = SafetyLayer(ScriptedRig(spec, script), **settings)
+    rig.open()
+    rig.activate()
+    return rig
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    commands=st.lists(arrays(np.float64, 26, elements=ENDS), min_size=2, max_size=6),
+    waits=st.lists(st.sampled_from([0.005, 0.02, 0.04, 0.3]), min_size=2, max_size=6),
+)
+def test_whatever_is_asked_what_is_sent_is_safe(commands, waits):
+    rig = active(watchdog=None)
+    x, v = FACE.rest.copy(), np.zeros(26)
+    for command, wait in zip(commands, waits):
+        for _ in range(4):
+            rig.clock.sleep(wait)
+            sent = rig.write(command)
+            dt = min(wait, rig.longest_step)
+            goal = rig.couplings.project(np.clip(command, 0, 1), rig.lower, rig.upper)
+            assert rig.couplings.violations(sent) == ()
+            assert (sent >= rig.lower - 1e-12).all()
+            assert (sent <= rig.upper + 1e-12).all()
+            assert (np.abs(sent - x) <= rig.max_speed * dt + 1e-9).all()
+            # Between where it was and where it goes: it never overshoots, never turns away.
+            assert (sent >= np.minimum(x, goal) - 1e-12).all()
+            assert (sent <= np.maximum(x, goal) + 1e-12).all()
+            faster = np.abs((sent - x) / dt) - np.abs(v)
+            assert (faster <= rig.max_acceleration * dt + 1e-6).all()
+            x, v = sent, (sent - x) / dt
+
+
+def test_a_far_goal_is_reached_with_the_acceleration_it_has():
+    spec = FACE.with_({"servo.max_acceleration": 20.0, "servo.max_speed": 3.0})
+    rig = active(spec=spec, watchdog=None)
+    jaw = FACE.index("jaw")
+    goal = FACE.rest.copy()
+    goal[jaw] = 0.9
+    way = [FACE.rest[jaw]]
+    for _ in range(80):
+        rig.clock.sleep(0.01)
+        way.append(rig.write(goal)[jaw])
+    assert way[-1] == 0.9
+    speed = np.diff(way) * spec.span[jaw] / 0.01
+    assert speed.max() <= 3.0 + 1e-9
+    assert np.abs(np.diff(speed)).max() / 0.01 <= 20.0 + 1e-6  # speeding up and braking alike
+    distance, best = 0.9 * spec.span[jaw], 0.0
+    best = distance / 3 + 3 / 20 if distance > 9 / 20 else 2 * np.sqrt(distance / 20)
+    assert np.argmax(np.array(way) == 0.9) * 0.01 <= best + 0.03  # and no slower than it need be
+
+
+def test_last_change_names_rule_and_motor():
+    rig = active(watchdog=None)
+    command = FACE.rest.copy()
+    raise_, roll = FACE.index("upper_lip_raise"), FACE.index("upper_lip_roll")
+    command[[raise_, roll]] = 1.0, 1.0
+    command[FACE.index("jaw")] = 1.4
+    rig.clock.sleep(0.02)
+    rig.write(command)
+    change = rig.last_change
+    assert change["range"] == {"jaw": (1.4, 1.0)}
+    assert change["soft limit"]["jaw"] == (1.0, rig.upper[FACE.index("jaw")])
+    assert any(rule.startswith("coupling: ") and "upper_lip" in str(moved) for rule, moved in change.items())
+    assert "speed" in change or "acceleration" in change
+    rig.clock.sleep(0.02)
+    rig.write(rig.inner._commanded)
+    assert rig.last_change == {}
+
+
+def test_it_slides_round_a_forbidden_corner():
+    # Straight from one allowed pose to the other leads through the forbidden box.
+    rig = active(watchdog=None)
+    raise_, roll = FACE.index("upper_lip_raise"), FACE.index("upper_lip_roll")
+    poses = [(0.95, 0.4), (0.4, 0.95), (0.95, 0.4)]
+    for up, out in poses:
+        goal = FACE.rest.copy()
+        goal[[raise_, roll]] = up, out
+        assert rig.couplings.violations(goal) == ()
+        for _ in range(100):
+            rig.clock.sleep(0.01)
+            sent = rig.write(goal)
+            assert rig.couplings.violations(sent) == ()
+        np.testing.assert_array_equal(sent, goal)
+
+
+def test_two_writes_in_one_instant_are_one():
+    rig, once = active(watchdog=None), active(watchdog=None)
+    for r in (rig, once):
+        r.clock.sleep(0.02)
+    for _ in range(50):
+        rig.write(np.ones(26))
+    np.testing.assert_array_equal(rig.write(FACE.rest * 0.5), once.write(FACE.rest * 0.5))
+
+
+def test_the_watchdog_trips_holds_and_eases_to_rest():
+    rig = active(watchdog=0.5, ease_after=1.0, ease_speed=0.5)
+    goal = np.full(26, 0.5)
+    for _ in range(100):
+        rig.clock.sleep(0.02)
+        sent = rig.write(goal)
+    assert rig.trips == 0
+    rig.clock.sleep(0.45)
+    assert rig.status.state == "active"
+    rig.clock.sleep(0.1)
+    assert (rig.trips, rig.status.state) == (1, "held")
+    assert "no write for 0.5 s" in rig.status.reason
+    assert rig.inner.script.calls[-1] == "hold"
+    np.testing.assert_array_equal(rig.read().commanded, sent)
+    writes = len(rig.inner.script.sent)
+    rig.clock.sleep(4.0)
+    np.testing.assert_allclose(rig.read().commanded, FACE.rest, atol=1e-12)
+    eased = np.array(rig.inner.script.sent[writes - 1 :])
+    assert np.abs(np.diff(eased, axis=0)).max() <= 0.5 * 0.02 + 1e-9
+    assert rig.couplings.allowed(eased).all()
+    rig.write(goal)  # it takes commands again, without a jump
+    assert rig.status.state == "active"
+    assert np.abs(rig.read().commanded - FACE.rest).max() < 0.5
+
+
+def test_idle_motors_are_switched_off():
+    told = []
+    rig = active(watchdog=0.2, ease_after=0.2, idle_detach=1.0, on_idle=lambda: told.append(1))
+    rig.clock.sleep(5.0)
+    assert rig.status.state == "open"
+    assert rig.inner.status.state == "open"
+    assert "idle" in rig.status.reason
+    assert told == [1]
+    with pytest.raises(FaceTwinError, match="idle for"):
+        rig.write(FACE.rest)
+    rig.activate()
+    rig.write(FACE.rest)
+
+
+def test_the_watchdog_trips_in_real_time():
+    import time
+
+    from facetwin.hardware.clock import RealClock
+
+    inner = ScriptedRig()
+    inner.clock = RealClock()
+    rig = SafetyLayer(inner, watchdog=0.15)
+    with rig:
+        rig.activate()
+        rig.write(FACE.rest)
+        assert rig.trips == 0
+        time.sleep(0.4)
+        assert rig.trips == 1
+        assert "hold" in inner.script.calls
+    assert inner.script.calls[-2:] == ["release", "close"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words", "state"),
+    [
+        ({"faults": ("jaw: overload",)}, "jaw: overload", "held"),
+        ({"temperature": 81.0}, "81 C, limit 70 C", "open"),
+        ({"voltage": 4.1}, "4.10 V, limit 5 V", "held"),
+    ],
+)
+def test_faults_are_latched_until_reset(wrong, words, state):
+    script = Script()
+    rig = active(script, min_voltage=5.0)
+    for key, value in wrong.items():
+        setattr(script, key, value)
+    rig.read()
+    assert rig.status.state == state
+    for _ in range(3):
+        with pytest.raises(RigFault, match=f"a fault is latched.*{words}"):
+            rig.write(FACE.rest)
+    assert words in rig.status.reason
+    rig.clock.sleep(5.0)
+    assert rig.status.state == "open"  # held, then released
+    with pytest.raises(RigFault, match="latched"):
+        rig.activate()
+    script.faults, script.temperature, script.voltage = (), 30.0, 6.0
+    rig.reset()
+    rig.activate()
+    rig.write(FACE.rest)
+    assert rig.status.state == "active"
+
+
+def test_a_stalled_motor_is_seen_and_switched_off():
+    script = Script(stuck=("jaw",))
+    rig = active(script)
+    goal = FACE.rest.copy()
+    goal[FACE.index("jaw")] = 0.9
+    with pytest.raises(RigFault, match="jaw: stalled"):
+        for _ in range(100):
+            rig.clock.sleep(0.02)
+            rig.write(goal)
+            rig.read()
+    assert rig.clock.now() < 1.2
+    assert script.calls[-1] == "release"
+
+
+def test_a_short_failure_is_nothing_and_a_long_one_is_held_then_released():
+    script = Script()
+    rig = active(script)
+    script.write_fails = 2
+    rig.write(FACE.rest)
+    assert rig.inner.status.retries == 2
+    script.write_fails = 10**6
+    with pytest.raises(FaceTwinError, match="servo 5 is silent"):
+        rig.write(FACE.rest)
+    assert rig.inner.status.state == "held"
+    with pytest.raises(RigFault, match=r"latched.*servo 5 is silent"):
+        rig.write(FACE.rest)
+    rig.clock.sleep(5.0)
+    assert (rig.status.state, rig.inner.status.state) == ("open", "open")
+    assert "servo 5 is silent" in rig.status.reason
+    assert script.calls[-1] == "release"
+
+
+def test_bad_commands_change_nothing():
+    rig = active()
+    rig.clock.sleep(0.02)
+    rig.write(FACE.rest)
+    sent = len(rig.inner.script.sent)
+    for bad in (
+        np.full(26, np.nan),
+        np.r_[np.inf, np.zeros(25)],
+        np.zeros(25),
+        "jaw",
+        None,
+        np.zeros((1, 26)),
+    ):
+        with pytest.raises(FaceTwinError, match="not a command"):
+            rig.write(bad)
+    assert len(rig.inner.script.sent) == sent
+    assert rig.status.state == "active"
+
+
+def test_starting_in_a_forbidden_pose_it_gets_out():
+    start = FACE.rest.copy()
+    start[[FACE.index("upper_lip_raise"), FACE.index("upper_lip_roll")]] = 1.0, 1.0
+    rig = SafetyLayer(ScriptedRig(FACE, start=start), watchdog=None)
+    rig.open()
+    rig.activate()
+    np.testing.assert_array_equal(rig.read().commanded, start)
+    for _ in range(50):
+        rig.clock.sleep(0.02)
+        sent = rig.write(FACE.rest)
+    np.testing.assert_array_equal(sent, FACE.rest)
+
+
+def test_all_limits_can_be_read_also_those_that_are_off():
+    text = SafetyLayer(ScriptedRig(), watchdog=None).describe()
+    assert "watchdog: off" in text
+    for name in FACE.names:
+        assert name in text
+    with pytest.raises(UsageError, match="SafetyLayer: watchdog: bad setting; found 0"):
+        SafetyLayer(ScriptedRig(), watchdog=0)
+
+
+def test_two_layers_and_a_scripted_rig_keep_the_contract():
+    check_rig(SafetyLayer(SafetyLayer(SimRig(FACE, twin=FakeTwin(FACE), size=(24, 16)))))
