@@ -14,8 +14,8 @@ from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import Face, load_face
 from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.skin.base import Material, Skin, SolveReport
-from facetwin.twin.skin.contact import lip_gap
 from facetwin.twin.skin.exact import ExactSkin
+from facetwin.twin.skin.gap import lip_gap
 from facetwin.twin.skin.linear import LinearSkin
 from facetwin.twin.spec import RigSpec
 
@@ -35,7 +35,7 @@ class State:
     poses : mapping link -> float64 [shape=(4, 4)]
         The rigid parts in the body's frame.
     gap : float, m
-        Opening between the lips by geometry (see `facetwin.twin.skin.contact.lip_gap`).
+        Opening between the lips by geometry (`facetwin.twin.skin.gap.lip_gap`); below 0 where they overlap.
     report : SolveReport or None
         How the solve went.
     """
@@ -105,6 +105,10 @@ class FaceTwin:
         self.skin: Skin = exact if solver == "exact" else LinearSkin(exact)
         self._camera_spec, self._size, self._samples = spec.cameras[camera], size, samples
         self._camera: Camera | None = None
+        self._lips = (
+            self.face.triangles_of("upper_lip", "upper_rim"),
+            self.face.triangles_of("lower_lip", "lower_rim"),
+        )
         self._last: NDArray[np.float64] | None = None
 
     def move(self, position: ArrayLike, *, fresh: bool = False) -> State:
@@ -127,12 +131,8 @@ class FaceTwin:
         return State(at.copy(), vertices, self.kinematics.poses(at), self.gap(vertices), report)
 
     def gap(self, vertices: NDArray[np.float64]) -> float:
-        """Opening between the lips in m, of skin vertices [shape=(N, 3), m]."""
-        return lip_gap(
-            vertices,
-            self.face.triangles_of("upper_lip", "upper_rim"),
-            self.face.triangles_of("lower_lip", "lower_rim"),
-        )
+        """Opening between the lips in m, of skin vertices [shape=(N, 3), m]; below 0 where they overlap."""
+        return lip_gap(vertices, *self._lips)
 
     def picture(self, state: State) -> NDArray[np.uint8]:
         """What the mirror camera sees, without noise: uint8 [shape=(H, W, 3)], RGB."""
