@@ -1,0 +1,612 @@
+"""``facetwin speak``: speech or text in, a talking robot face out, looked at and scored.
+
+sound → speech model → controller → safety layer → rig → mirror → tracker → scores, in pieces of ten
+seconds, so that an hour needs no more memory than a minute but for its landmarks.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from facetwin.cli.progress import Progress
+from facetwin.twin.errors import FaceTwinError, UsageError
+
+PIECE = 10.0  #: s of sound at a time
+PRODUCTS = ("face.mp4", "report.html", "said.json", "said.wav", "recording")
+
+
+@dataclass
+class Speak:
+    """Make the robot face say a recording or a text; leaves video, report and recording in a folder.
+
+    FILE is anything that ffmpeg reads: wav, mp3, flac, m4a, the sound of a video; any rate, mono or
+    stereo, a second or an hour.
+    """
+
+    file: tyro.conf.Positional[Path | None] = None
+    """Recording to speak."""
+    text: str | None = None
+    """Text to say instead, in the voice of espeak-ng."""
+    language: str = "en-us"
+    """Language or voice of --text: en-us, fr, de, cmn, …"""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Folder for the results; default: out/ and the name of the recording."""
+    rig: str = "sim:"
+    """Rig that speaks: sim:, sim:emo23, a rig file; facetwin rig list shows them."""
+    reference: Path | None = None
+    """Video of a person saying the same: scores are against that person, not the model's own target."""
+    align: Path | None = None
+    """Word alignment of the recording (GRID's format), for the closure scores."""
+    lookahead: int = 80
+    """Sound known ahead of a picture, ms: 0, 40 or 80."""
+    weights: Path | None = None
+    """Other weights of the speech model."""
+    size: int = 480
+    """Side of the pictures, px (of a simulated rig)."""
+    mark: bool = True
+    """Write a small "synthetic" into the video."""
+    allow_silence: bool = False
+    """Accept a recording in which nothing is to be heard."""
+    seed: int = 0
+    """Of everything random: camera noise."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is spoken: the sound's file, where it came from, and what is known of its contents."""
+
+    sound: Path
+    name: str
+    info: Any  # AudioInfo
+    onsets: Any  # Onsets
+    events: tuple[Any, ...] = ()  # report.Event
+    text: str = ""
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class Person:
+    """The person of a reference video at 25 fps: displacement (T, 63, 2) from rest in u, and where seen."""
+
+    displacement: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+    name: str
+
+
+@dataclass
+class Take:
+    """All that is kept of a performance, row after row."""
+
+    rest_pixels: list[NDArray[np.float32]] = field(default_factory=list)
+    rest: NDArray[np.float32] | None = None
+    unit: float = 1.0
+    points: list[NDArray[np.float32]] = field(default_factory=list)
+    found: list[bool] = field(default_factory=list)
+    gap: list[float] = field(default_factory=list)
+    asked: list[NDArray[np.float32]] = field(default_factory=list)
+    sent: list[NDArray[np.float32]] = field(default_factory=list)
+    target: list[NDArray[np.float32]] = field(default_factory=list)
+    energy: list[NDArray[np.float64]] = field(default_factory=list)
+    late: float = 0.0  # s, by how much the worst picture missed its time
+
+    def see(self, pixels: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        """Take in one picture's landmarks; returns them aligned, float32 [shape=(478, 3), u]."""
+        from facetwin.policies.closed_loop import KEPT
+        from facetwin.twin.landmarks import align
+
+        aligned = None if pixels is None else align(pixels, unit=self.unit)
+        if aligned is not None:
+            self.points.append(aligned[KEPT])
+        else:
+            before = self.points[-1] if self.points else self.rest[KEPT]  # type: ignore[index]
+            self.points.append(before)
+        self.found.append(aligned is not None)
+        return aligned
+
+    def settle(self) -> None:
+        """Make the rest face of the pictures taken before the sound."""
+        from facetwin.twin.landmarks import align, fit_unit
+
+        if not self.rest_pixels:
+            raise FaceTwinError(
+                "no face in the mirror, though the robot is at rest",
+                hint="look at the camera's picture; a larger --size may help",
+            )
+        still = np.stack(self.rest_pixels)
+        self.unit = fit_unit(still)
+        self.rest = np.median(align(still, unit=self.unit), axis=0).astype(np.float32)
+
+
+def run(options: Speak) -> int:
+    """Speak, and print where the results are and what they scored."""
+    started = time.monotonic()
+    _check(options)
+    out = options.out or Path("out") / (options.file.stem if options.file else "speech")
+    with ExitStack() as stack:
+        part = stack.enter_context(Workshop(out))
+        said = _said(options, part.folder)
+        for note in said.info.notes:
+            print(f"facetwin: {said.name}: {note}", file=sys.stderr)
+        result = _perform(options, said, part.folder, stack, started)
+        part.deliver()
+    result["out"] = str(out)
+    result["files"] = [str(out / name) for name in PRODUCTS if (out / name).exists()]
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        _print(result)
+    return 0
+
+
+class Workshop:
+    """A folder ``OUT.part`` to work in; `deliver` moves what is whole to ``OUT``, failure leaves nothing."""
+
+    def __init__(self, out: Path) -> None:
+        if out.exists() and not out.is_dir():
+            raise UsageError(
+                "is a file", where=out, expected="a folder for the results", hint="another --out"
+            )
+        self.out = out
+        self.folder = out.with_name(out.name + ".part")
+
+    def __enter__(self) -> Workshop:
+        try:
+            if self.folder.exists():  # of a run that was killed
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(
+                "cannot write there", where=self.out, found=error.strerror or error, hint="another --out"
+            ) from None
+        return self
+
+    def deliver(self) -> None:
+        """Give the results their final names; files of ours that were there before are replaced."""
+        self.out.mkdir(exist_ok=True)
+        for name in PRODUCTS:
+            new, old = self.folder / name, self.out / name
+            if old.is_dir():
+                shutil.rmtree(old)
+            elif old.exists():
+                old.unlink()
+            if new.exists():
+                new.rename(old)
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _check(options: Speak) -> None:
+    if options.file is not None and options.text is not None:
+        raise UsageError("a recording and a text", where="speak", hint="give FILE or --text, not both")
+    if options.file is None and options.text is None:
+        raise UsageError("nothing to say", where="speak", hint='facetwin speak FILE, or --text "Hello"')
+    if not 64 <= options.size <= 2160:
+        raise UsageError("no such size", where="--size", found=options.size, expected="64 to 2160 px")
+    if options.seed < 0:
+        raise UsageError("bad seed", where="--seed", found=options.seed, expected="a whole number from 0")
+    if options.lookahead not in (0, 40, 80) and options.weights is None:
+        raise UsageError(
+            "no such look-ahead", where="--lookahead", found=options.lookahead, expected="0, 40, 80"
+        )
+
+
+def _said(options: Speak, folder: Path) -> Said:
+    """The sound to speak, checked, and when its lips must shut, where that is known."""
+    from facetwin.cli.report import Event
+    from facetwin.policies import audio
+    from facetwin.policies.alignment import BILABIAL_WORDS, Onsets, read_align, word_onsets
+    from facetwin.policies.espeak import Phoneme, phoneme_onsets
+
+    text, language = options.text or "", options.language if options.text else ""
+    phonemes: tuple[Phoneme, ...] = ()
+    if options.text is not None:
+        import soundfile
+
+        from facetwin.policies import espeak
+
+        speech = espeak.speak(options.text, options.language)
+        sound, name, phonemes = folder / "said.wav", "text", speech.phonemes
+        soundfile.write(sound, speech.samples, espeak.RATE, subtype="PCM_16")
+    else:
+        sound = options.file  # type: ignore[assignment]
+        name = sound.name
+        text, language, phonemes = _sidecar(sound)
+    info = audio.scan(sound)
+    if info.silent and not options.allow_silence:
+        raise FaceTwinError(
+            "nothing to be heard", where=sound, found=f"peak {info.peak:.2g} of full scale",
+            expected="more than 0.0001", hint="check the recording, or --allow-silence",
+        )  # fmt: skip
+    onsets, events = Onsets(), ()
+    if options.align is not None:
+        words = read_align(options.align)
+        onsets = word_onsets(words)
+        events = tuple(
+            Event(w.start, w.end, w.text, closes=False) for w in words if w.text not in ("sil", "sp")
+        ) + tuple(Event(w.start, w.start + 0.08, "", closes=True) for w in words if w.text in BILABIAL_WORDS)
+    elif phonemes:
+        onsets = phoneme_onsets(phonemes)
+        shut = set(onsets.bilabial)
+        events = tuple(Event(p.start, p.end, p.name, p.start in shut) for p in phonemes if p.name)
+    return Said(sound, name, info, onsets, events, text, language)
+
+
+def _sidecar(sound: Path) -> tuple[str, str, tuple[Any, ...]]:
+    """Text, language and phonemes from ``NAME.json`` beside a recording, where there is one."""
+    from facetwin.policies.espeak import Phoneme
+
+    path = sound.with_suffix(".json")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        rows = content["phonemes"]
+        phonemes = tuple(
+            Phoneme(str(r["name"]), float(r["start"]), float(r["end"]))
+            if isinstance(r, dict)
+            else Phoneme(str(r[0]), float(r[1]), float(r[2]))
+            for r in rows
+        )
+        return str(content.get("text", "")), str(content.get("language", "")), phonemes
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return "", "", ()  # some other JSON: not ours to complain about
+
+
+def _person(options: Speak, folder: Path) -> Person | None:
+    if options.reference is None:
+        return None
+    from facetwin.policies.dataset import read_clip
+    from facetwin.policies.speech_train import rest_face
+    from facetwin.policies.tracking import save_clip, track_clip
+    from facetwin.twin.landmarks import indices, opening
+
+    print(f"looking at the person in {options.reference}", file=sys.stderr)
+    save_clip(track_clip(options.reference), folder / "reference.safetensors")
+    clip = read_clip(folder / "reference.safetensors")  # at 25 fps
+    (folder / "reference.safetensors").unlink()
+    ids = indices("speech63")
+    try:
+        rest = rest_face([clip])
+    except FaceTwinError:  # never silent with shut lips: the pictures nearest to it
+        openings = opening(clip.landmarks)
+        nearest = clip.seen & (openings <= np.quantile(openings[clip.seen], 0.1))
+        rest = np.median(clip.landmarks[nearest], axis=0)
+    return Person(clip.landmarks[:, ids, :2] - rest[ids, :2], clip.seen, options.reference.name)
+
+
+def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started: float) -> dict[str, Any]:
+    """Load everything, play, score, report; returns the result for the user."""
+    import torch
+
+    from facetwin.cli.perform import FPS, perform
+    from facetwin.cli.watcher import Watcher
+    from facetwin.hardware.names import open_rig, parse_name
+    from facetwin.hardware.recording import RecordingWriter
+    from facetwin.policies.controller import SpeechController
+    from facetwin.policies.speech import SpeechModel
+    from facetwin.policies.video import VideoWriter
+
+    torch.set_num_threads(1)  # the other core is the tracker's
+    model = SpeechModel.load(options.weights or options.lookahead)
+    scheme, _, given = parse_name(options.rig)
+    ours = {"size": options.size, "seed": options.seed} if scheme == "sim" else {}
+    rig = stack.enter_context(open_rig(options.rig, **{k: v for k, v in ours.items() if k not in given}))
+    if rig.capabilities.camera is None:
+        raise UsageError("this rig has no camera, so nothing can be seen or scored", where=options.rig)
+    controller = SpeechController(rig.spec)
+    person = _person(options, folder)
+    watcher = stack.enter_context(Watcher())
+    height, width, _ = rig.capabilities.camera
+    film = stack.enter_context(
+        VideoWriter(
+            folder / "face.mp4", FPS, (width, height), audio=said.sound, title=f"facetwin: {said.name}"
+        )
+    )
+    recording = stack.enter_context(
+        RecordingWriter(folder / "recording", rig.spec, fps=FPS, seed=options.seed, size=(width, height))
+    )
+    rig.activate()
+    rig.home(options.seed)
+    take = Take()
+    waiting: deque[Any] = deque()
+    ready = time.monotonic()
+
+    def learn(answers: Iterator[NDArray[np.float32] | None]) -> None:
+        for pixels in answers:
+            shot = waiting.popleft()
+            if shot.time < 0:
+                if pixels is not None:
+                    take.rest_pixels.append(pixels)
+                continue
+            if take.rest is None:
+                take.settle()
+            aligned = take.see(pixels)
+            recording.landmarks(len(take.points) - 1, aligned)
+
+    with Progress("speaking", total=said.info.duration, unit="s") as progress:
+        for shot in perform(rig, _commands(model, controller, said, take)):
+            image = shot.frame.image
+            watcher.put(image, shot.frame.mirrored)
+            waiting.append(shot)
+            for tick in shot.ticks:
+                if tick.time >= 0:
+                    take.asked.append(tick.asked.astype(np.float32))
+                    take.sent.append(tick.sent.astype(np.float32))
+                    recording.write(tick.time, tick.asked, tick.sent, tick.state)
+            if shot.time >= 0:
+                take.late = max(take.late, abs(shot.exposed - shot.time))
+                truth = shot.frame.truth or {}
+                take.gap.append(float(truth.get("gap_mm", np.nan)))
+                film.write(_marked(image) if options.mark else image)
+                recording.picture(shot.time, image)
+                progress.update(shot.time)
+            learn(watcher.ready())
+        learn(watcher.finish())
+    rig.hold()
+    film.close()
+    recording.close()
+    played = time.monotonic() - ready
+    return _judge(options, said, folder, rig, model, person, take, played, ready - started)
+
+
+def _commands(model: Any, controller: Any, said: Said, take: Take) -> Iterator[NDArray[np.floating]]:
+    """Commands (k, n) at 25 a second, made as they are needed; `take` keeps the target and the loudness."""
+    from facetwin.policies import audio
+    from facetwin.policies.speech import STEP
+
+    stepper = model.stream()
+    for samples in audio.stream(said.sound, PIECE, info=said.info):
+        padded = np.zeros(-(-len(samples) // STEP) * STEP)
+        padded[: len(samples)] = samples
+        take.energy.append((padded.reshape(-1, STEP) ** 2).sum(1))
+        yield from _drive(controller, stepper.push(samples), take)
+    yield from _drive(controller, stepper.finish(), take)
+
+
+def _drive(controller: Any, displacement: NDArray[np.float32], take: Take) -> Iterator[NDArray[np.floating]]:
+    if len(displacement):
+        take.target.append(displacement)
+        yield controller.commands(displacement)
+
+
+def _judge(
+    options: Speak,
+    said: Said,
+    folder: Path,
+    rig: Any,
+    model: Any,
+    person: Person | None,
+    take: Take,
+    played: float,
+    startup: float,
+) -> dict[str, Any]:
+    """Score the take and write report and log."""
+    from facetwin.cli.perform import CONTROL_RATE, FPS
+    from facetwin.cli.report import Moment, Report, choose_moments, write_report
+    from facetwin.policies.closed_loop import Seen, closed_table
+    from facetwin.policies.scores import clipped
+    from facetwin.twin.landmarks import indices, opening, width
+
+    frames = len(take.points)
+    gap = np.array(take.gap, np.float32)
+    assert take.rest is not None
+    seen = Seen(take.rest, np.stack(take.points), np.array(take.found), None if np.isnan(gap).any() else gap)
+    target = np.concatenate(take.target)[:frames]
+    wanted, trusted = target, np.ones(frames, bool)
+    if person is not None:
+        wanted, trusted = np.zeros_like(target), np.zeros(frames, bool)
+        n = min(frames, len(person.displacement))
+        wanted[:n], trusted[:n] = person.displacement[:n], person.seen[:n]
+    energy = np.concatenate([[0.0], np.concatenate(take.energy), [0.0, 0.0]])
+    loud = np.sqrt(np.convolve(energy, np.ones(3), "valid")[:frames, None])
+    table = closed_table(
+        [seen], [wanted], [said.onsets], trusted=[trusted], loudness=[loud],
+        target=None if person is None else [target],
+    )  # fmt: skip
+
+    lips = list(indices("speech63"))
+    up, low = lips.index(13), lips.index(14)
+    rest_opening = float(opening(take.rest))
+    wanted_opening = wanted[:, up, 1] - wanted[:, low, 1] + rest_opening
+    seen_opening = np.concatenate([opening(seen.faces(slice(k, k + 1000))) for k in range(0, frames, 1000)])
+    seen_width = np.concatenate([width(seen.faces(slice(k, k + 1000))) for k in range(0, frames, 1000)])
+    shown = np.where(seen.found, seen_opening, np.nan)
+    asked, sent = np.stack(take.asked), np.stack(take.sent)
+    reference = f"the person in {person.name}" if person else "the speech model's own target"
+    picked = choose_moments(shown, wanted_opening, seen_width, FPS, said.events)
+    images = _pictures(folder / "face.mp4", [frame for frame, _ in picked])
+    lost = frames - int(np.sum(take.found))
+    info, length = said.info, max(said.info.duration, 1e-9)
+    changed = (np.abs(asked - sent) > 0.005).any(1).mean()
+    weights = options.weights.name if options.weights else f"speech_{options.lookahead}ms"
+    facts = {
+        "said": said.text or said.name,
+        "sound": f"{said.name}, {info.duration:.2f} s, {info.rate} Hz, {info.channels} channel(s)",
+        "rig": f"{options.rig}, {rig.spec.name}, table {rig.spec.hash[:12]}",
+        "reference": reference,
+        "unit": "u, distance of the outer eye corners after similarity alignment",
+        "speech model": f"{weights}, {model.shape.lookahead} ms look-ahead; {model.sidecar.get('data')}",
+        "seed": str(options.seed),
+        "pictures": f"{frames} at {FPS} fps, face lost in {lost}",
+        "commands on a limit": f"{clipped(sent):.1%}",
+        "writes changed by the safety layer": f"{changed:.1%}",
+        "time": f"{played:.1f} s, {played / length:.2f} x the sound, after {startup:.1f} s start-up",
+        "version": f"facetwin {metadata.version('facetwin')}, Python {platform.python_version()}",
+    }
+    write_report(
+        folder / "report.html",
+        Report(
+            title=f"facetwin speak: {said.name}",
+            said=said.text,
+            fps=FPS,
+            seen=shown,
+            reference=wanted_opening,
+            reference_name=reference,
+            motors=rig.spec.names,
+            groups=tuple(m.group for m in rig.spec.motors),
+            asked=asked,
+            sent=sent,
+            rate=CONTROL_RATE,
+            gap=seen.gap,
+            events=said.events,
+            tables=_tables(table, reference, options),
+            moments=[Moment(frame / FPS, caption, image) for (frame, caption), image in zip(picked, images)],
+            facts=list(facts.items()),
+            notes=[*said.info.notes, *([f"the tracker lost the face in {lost} pictures"] if lost else [])],
+            video=folder / "face.mp4",
+        ),
+    )
+    scores = {maker: {name: _finite(s.value) for name, s in row.items()} for maker, row in table.items()}
+    log = {
+        "synthetic": True,
+        **facts,
+        "sha256": _sha256(said.sound),
+        "language": said.language,
+        "phonemes": [[e.label, round(e.start, 4), round(e.end, 4)] for e in said.events],
+        "scores": scores,
+        "units": {name: s.unit for name, s in table["seen in the mirror"].items()},
+    }
+    (folder / "said.json").write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return {
+        "frames": frames,
+        "seconds": round(said.info.duration, 3),
+        "face_lost": lost,
+        "worst_picture_ms": round(take.late * 1000, 2),
+        "times_realtime": round(played / max(said.info.duration, 1e-9), 3),
+        "startup_s": round(startup, 2),
+        "reference": reference,
+        "scores": scores,
+    }
+
+
+def _marked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture with a small "synthetic" in its lower left corner."""
+    import cv2
+
+    out = np.ascontiguousarray(image).copy()
+    height = out.shape[0]
+    scale, edge = height / 1100, round(height / 60)
+    for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(
+            out,
+            "synthetic",
+            (edge, height - edge),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            scale,
+            colour,
+            thick,
+            cv2.LINE_AA,
+        )
+    return out
+
+
+def _pictures(film: Path, frames: list[int]) -> list[NDArray[np.uint8]]:
+    """Some pictures of a video, in the order of `frames` (ascending), one pass and one picture at a time."""
+    from facetwin.policies.video import read
+
+    found: list[NDArray[np.uint8]] = []
+    wanted = deque(frames)
+    for k, (_, image) in enumerate(read(film)):
+        if not wanted:
+            break
+        if k == wanted[0]:
+            wanted.popleft()
+            found.append(image)
+    return found
+
+
+#: columns of the two score tables
+CLOSENESS = ("D-P", "D-V", "opening correlation", "offset", "jerk")
+CLOSURES = ("closure", "control", "closure - control", "pucker", "lip-teeth")
+
+
+def _tables(table: dict[str, Any], reference: str, options: Speak) -> list[Any]:
+    from facetwin.cli.report import Table
+
+    first = next(iter(table.values()))
+
+    def make(title: str, columns: tuple[str, ...], note: str) -> Table:
+        return Table(
+            title,
+            tuple(f"{name}, {first[name].unit}" if first[name].unit else name for name in columns),
+            tuple(
+                (maker, tuple(row[name].value if name in row else None for name in columns))
+                for maker, row in table.items()
+            ),
+            tuple(first[name].better for name in columns),
+            note,
+        )
+
+    where = f"Against {reference}, seed {options.seed}. "
+    tables = [
+        make(
+            "Closeness to the reference",
+            CLOSENESS,
+            where
+            + "D-P and D-V: mean distance of position and velocity of 40 lip points. They reward a dead "
+            "dead mouth: read them with the closures. A positive offset is a late picture.",
+        )
+    ]
+    if np.isfinite(first["closure"].value):
+        extra = tuple(n for n in first if n.endswith("geometry"))
+        tables.append(
+            make(
+                "Lips that must meet",
+                (*CLOSURES, *extra),
+                where
+                + "Share of /p b m/ with the lips shut within one frame of the onset, and the same share "
+                "at sounds that ask nothing of the lips; their difference is the score. By the tracker shut is "
+                "below 0.02 u; by geometry below 0.5 mm.",
+            )
+        )
+    return tables
+
+
+def _finite(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def _print(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    names = [
+        n for n in (*CLOSENESS, *CLOSURES) if any(row.get(n) is not None for row in result["scores"].values())
+    ]
+    grid = Grid(title=f"{result['seconds']:.2f} s against {result['reference']}")
+    grid.add_column("")
+    for name in names:
+        grid.add_column(name, justify="right")
+    for maker, row in result["scores"].items():
+        grid.add_row(maker, *("–" if row.get(n) is None else f"{row[n]:.3f}" for n in names))
+    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+    lost = f", face lost in {result['face_lost']} of {result['frames']}" if result["face_lost"] else ""
+    print(f"{result['times_realtime']:.2f} x the sound after {result['startup_s']:.1f} s{lost}")
+    for file in result["files"]:
+        print(file)
