@@ -380,7 +380,8 @@ def _silence(rig: Rig) -> None:
     _raises(lambda: rig.write(rig.spec.rest), "write after it was released")
     if hasattr(rig, "reset"):
         rig.reset()
-    rig.release()
+    if rig.status.state != OPEN:
+        rig.release()
     _must(_ready(rig).status.state == ACTIVE, rig.status.state, "active again, once the servo answers")
 
 

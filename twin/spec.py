@@ -574,17 +574,34 @@ def _build(tree: Any, file: str) -> RigSpec:
     top.done()
 
     spec = RigSpec(name, motors, anchors, couplings, cameras, material, limits, ranges, feedback, file)
-    for key, ends in ranges.items():
-        for value in ends:
-            tree = _to_tables(spec)
-            tree["ranges"] = {}
-            try:
-                _put(tree, key, value, key)
-                _build(tree, file)
-            except UsageError as error:
-                raise table.error(f'"{key}"', "not a range of this rig", value, "a key and values it takes",
-                                  str(error)) from None  # fmt: skip
+    if ranges:
+        _check_ranges(spec, ranges, table)
     return spec
+
+
+def _check_ranges(spec: RigSpec, ranges: Mapping[str, Range], table: _Table) -> None:
+    """Both ends of every range must be values that the rig takes."""
+
+    def build(drawn: Mapping[str, float]) -> None:
+        tree = _to_tables(spec)
+        tree["ranges"] = {}
+        for key, value in drawn.items():
+            _put(tree, key, value, key)
+        _build(tree, spec.source)
+
+    try:
+        for end in (0, 1):
+            build({key: ends[end] for key, ends in ranges.items()})
+    except UsageError:  # which one?
+        for key, ends in ranges.items():
+            for value in ends:
+                try:
+                    build({key: value})
+                except UsageError as error:
+                    raise table.error(
+                        f'"{key}"', "not a range of this rig", value, "a key and values it takes", str(error)
+                    ) from None
+        raise
 
 
 def _motor(t: _Table, factor: float, defaults: Mapping[str, float | None]) -> Motor:
