@@ -21,7 +21,6 @@ COLUMNS = (
     ("control", "{:.3f}"),
     ("closure - control", "{:.3f}"),
     ("pucker", "{:.3f}"),
-    ("lip-teeth", "{:.3f}"),
     ("offset", "{:.0f}"),
     ("jerk", "{:.0f}"),
 )

@@ -1,17 +1,23 @@
 """A synthetic speaker: espeak-ng through ctypes, sound with the exact time of every phoneme.
 
 The library and its data come in the `espeakng-loader` wheel. It keeps global state, so one process-wide
-instance does all the work under a lock.
+instance does all the work under a lock; a text said again in one process may differ by some milliseconds,
+said first in a new process it is the same to the bit. ``python -m facetwin.policies.espeak --help`` writes
+a recording with its phonemes to files.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import difflib
+import json
+import os
 import threading
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -256,3 +262,46 @@ class _Engine:
 @cache
 def _engine() -> _Engine:
     return _Engine()
+
+
+def write(said: Speech, path: str | Path) -> None:
+    """Save a recording as 16-bit wav, and text and phonemes [name, start, end] as JSON beside it."""
+    import soundfile
+
+    path = Path(path)
+    facts = {
+        "text": said.text,
+        "language": said.language,
+        "rate": RATE,
+        "seconds": round(said.duration, 4),
+        "made_with": "espeak-ng (espeakng-loader)",
+        "phonemes": [[p.name, round(p.start, 4), round(p.end, 4)] for p in said.phonemes],
+    }
+    note = path.with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pcm = np.round(np.clip(said.samples, -1, 1) * 32767).astype(np.int16)
+    soundfile.write(f"{path}.part", pcm, RATE, format="WAV", subtype="PCM_16")
+    Path(f"{note}.part").write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    os.replace(f"{path}.part", path)
+    os.replace(f"{note}.part", note)
+
+
+def read_phonemes(path: str | Path) -> tuple[Phoneme, ...]:
+    """Phonemes of a JSON that `write` made."""
+    try:
+        rows = json.loads(Path(path).read_text("utf-8"))["phonemes"]
+        return tuple(Phoneme(str(name), float(start), float(end)) for name, start, end in rows)
+    except (OSError, ValueError, KeyError, TypeError) as why:
+        raise FaceTwinError("not a list of phonemes", where=path, found=str(why)) from None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description="Say a text into a wav file, its phonemes into a JSON beside it."
+    )
+    parser.add_argument("text")
+    parser.add_argument("--out", type=Path, required=True, help="name of the .wav")
+    parser.add_argument("--language", default="en-us")
+    parser.add_argument("--speed", type=int, default=160, help="words a minute")
+    options = parser.parse_args()
+    write(speak(options.text, options.language, speed=options.speed), options.out)

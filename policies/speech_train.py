@@ -45,7 +45,9 @@ class Training:
     smooth: float = 0.995
     """Decay of the moving average of weights that is kept in the end."""
     velocity: float = 0.5
-    opening: float = 1.0
+    opening: float = 0.25
+    """Weight of the distance of openings, and of their square."""
+    squared: float = 4.0
     closure: float = 2.0
     """Extra loss where the lips part in a closure or shut in an opening."""
     augment: float = 0.5
@@ -201,7 +203,7 @@ def speech_loss(
     gape = (open_g - open_t).abs()
     miss = torch.where(open_t < 0.02, F.relu(open_g - 0.012), 0.0)
     miss = miss + torch.where(open_t > 0.04, F.relu(0.04 - open_g), 0.0)
-    each = place + options.opening * 0.25 * gape + options.closure * miss
+    each = place + options.opening * gape + options.squared * gape**2 + options.closure * miss
     both = weight[:, 1:] * weight[:, :-1]
     total = (each * weight).sum() / weight.sum() + options.velocity * (speed * both).sum() / both.sum()
     return 100 * total
@@ -261,13 +263,15 @@ def _speech(
     data: Material, pair: Sequence[int], length: int, options: Training, random: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Two clips with silence before, between and after, changed by chance."""
-    before = int(random.integers(0, 13))
-    between = int(random.integers(0, 14))
+    changed = random.random() < options.augment
+    # pauses put in are digital silence, or sound like the recording's own room
     rows = torch.full((length * ROWS, logmel.BANDS), logmel.FLOOR)
+    if random.random() < 0.7:
+        tone = data.rows[int(random.integers(len(data)))][:6].mean(0)
+        rows = tone + torch.randn(rows.shape) * 4
     target = torch.zeros(length, POINTS, 2)
     weight = torch.ones(length)
-    changed = random.random() < options.augment
-    at = before
+    at = int(random.integers(0, 13))
     for k in pair:
         mel, aim, seen = data.rows[k], data.targets[k], data.seen[k]
         if changed and random.random() < 0.6:
@@ -276,18 +280,16 @@ def _speech(
         rows[at * ROWS : (at + count) * ROWS] = mel[: count * ROWS]
         target[at : at + count] = aim[:count]
         weight[at : at + count] = seen[:count]
-        at += count + between
-    # room tone, so that pauses put in sound like the recording's own or are digital silence
-    if random.random() < 0.7:
-        tone = data.rows[int(random.integers(len(data)))][:6].mean(0)
-        rows = _add(rows, tone + torch.randn(rows.shape) * 4)
+        at += count + int(random.integers(0, 14))
+        if at >= length:
+            break
     if changed:
         if random.random() < 0.4:
             rows = _voice(rows, float(random.uniform(-3.5, 3.5)))
         if random.random() < 0.6:
             rows = _add(rows, _noise(len(rows), float(random.uniform(-75, -35)), random))
-    if random.random() < 0.7:
-        rows = rows + float(random.uniform(-25, 8))
+        if random.random() < 0.8:
+            rows = rows + float(random.uniform(-25, 8))
     return rows.clamp_min(logmel.FLOOR), target, weight
 
 
