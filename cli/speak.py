@@ -571,8 +571,8 @@ def _tables(table: dict[str, Any], reference: str, options: Speak) -> list[Any]:
                 (*CLOSURES, *extra),
                 where
                 + "Share of /p b m/ with the lips shut within one frame of the onset, and the same share "
-                "at sounds that ask nothing of the lips; their difference is the score. By the tracker shut is "
-                "below 0.02 u; by geometry below 0.5 mm.",
+                "at sounds that ask nothing of the lips; their difference is the score. Shut is below 0.02 u "
+                "by the tracker, below 0.5 mm by geometry.",
             )
         )
     return tables
