@@ -399,7 +399,7 @@ def eyeball(centre: np.ndarray) -> tuple[trimesh.Trimesh, np.ndarray]:
         (0.90, 0.89, 0.87), (0.90, 0.89, 0.87), (0.89, 0.87, 0.85), (0.88, 0.84, 0.82), (0.86, 0.80, 0.78),
         (0.8, 0.7, 0.68), (0.8, 0.7, 0.68),
     ]  # fmt: skip
-    around = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    around = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     radius = EYE_RADIUS + 0.0004 * np.clip(1 - (edges / np.deg2rad(24)) ** 2, 0, 1)
     points = np.stack(
         [
@@ -480,13 +480,13 @@ def build_mouth(parts: Parts, p: np.ndarray) -> None:
         x = np.abs(mesh.vertices[:, :1]) / 0.0245
         parts.add(name, mesh, ivory * (1 - 0.55 * np.clip(x, 0, 1) ** 1.5), link, 0.5)
     for name, y, link in (("upper_gum", 0.0135, "skull"), ("lower_gum", -0.0175, "jaw")):
-        gum = ellipsoid(lips + (0, y, -0.030), (0.0235, 0.0055, 0.0195), 3)
+        gum = ellipsoid(lips + (0, y, -0.030), (0.0235, 0.0055, 0.0195), 2)
         parts.add(name, gum, np.array((0.24, 0.08, 0.08)), link, 0.3)
-    tongue = ellipsoid(lips + (0, -0.0150, -0.0335), (0.0165, 0.0060, 0.0205), 3)
+    tongue = ellipsoid(lips + (0, -0.0150, -0.0335), (0.0165, 0.0060, 0.0205), 2)
     groove = np.exp(-((tongue.vertices[:, 0] / 0.003) ** 2))[:, None]
     parts.add("tongue", tongue, np.array((0.34, 0.11, 0.12)) * (1 - 0.25 * groove), "jaw", 0.4)
     # an open bowl behind the teeth, nearly black: what an opening shows
-    bowl = ellipsoid(lips + (0, -0.004, -0.020), (0.0255, 0.0300, 0.045), 4)
+    bowl = ellipsoid(lips + (0, -0.004, -0.020), (0.0255, 0.0300, 0.045), 3)
     keep = bowl.triangles_center[:, 2] < lips[2] - 0.0200
     bowl.update_faces(keep)
     bowl.remove_unreferenced_vertices()
@@ -536,32 +536,32 @@ def build_head(parts: Parts, p: np.ndarray, border: np.ndarray) -> None:
         piece.remove_unreferenced_vertices()
         parts.add(name, piece, colour, link, 0.55)
     for side, x in (("right", -1.0), ("left", 1.0)):
-        disc = trimesh.creation.cylinder(radius=0.017, height=0.010, sections=48)
+        disc = trimesh.creation.cylinder(radius=0.017, height=0.010, sections=32)
         disc.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, (0, 1, 0)))
         disc.apply_translation((x * 0.83 * U, -0.18 * U, -0.62 * U))
         parts.add(f"{side}_ear", smooth(disc), GRAPHITE, "skull", 0.5)
-        ring = trimesh.creation.torus(0.0165, 0.0026, major_sections=48, minor_sections=12)
+        ring = trimesh.creation.torus(0.0165, 0.0026, major_sections=32, minor_sections=8)
         ring.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, (0, 1, 0)))
         ring.apply_translation((x * (0.83 * U + 0.0048), -0.18 * U, -0.62 * U))
         parts.add(f"{side}_ear_ring", ring, STEEL, "skull", 0.8)
     # the neck stands on the body: bellows under the head, a collar below
-    around = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    around = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     rows, colours = [], []
-    for k, y in enumerate(np.linspace(-0.95, -1.95, 41) * U):
-        r = 0.40 * U + 0.0020 * np.cos(k * np.pi / 2) + 0.004 * (k / 40) ** 2
+    for k, y in enumerate(np.linspace(-0.95, -1.95, 29) * U):
+        r = 0.40 * U + 0.0020 * np.cos(k * np.pi / 2) + 0.004 * (k / 28) ** 2
         rows.append(
             np.stack([r * np.cos(around), 0 * around + y, r * np.sin(around) + NECK_PIVOT[2] + 0.012], 1)
         )
-        colours.append(np.tile(GRAPHITE * (1.0 + 0.35 * np.cos(k * np.pi / 2)), (48, 1)))
+        colours.append(np.tile(GRAPHITE * (1.0 + 0.35 * np.cos(k * np.pi / 2)), (32, 1)))
     neck = grid_mesh(np.array(rows), wrap=True)
     if (neck.face_normals * (neck.triangles_center - (0, 0, NECK_PIVOT[2])) * (1, 0, 1)).sum() < 0:
         neck.invert()
     parts.add("neck", neck, np.concatenate(colours).clip(0, 1), "body", 0.3)
-    collar = trimesh.creation.torus(0.052, 0.010, major_sections=64, minor_sections=20)
+    collar = trimesh.creation.torus(0.052, 0.010, major_sections=40, minor_sections=12)
     collar.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, (1, 0, 0)))
     collar.apply_translation((0, -1.86 * U, NECK_PIVOT[2] + 0.012))
     parts.add("collar", collar, SHELL, "body", 0.55)
-    chest = ellipsoid(np.array((0.0, -2.62 * U, NECK_PIVOT[2] + 0.006)), (0.165, 0.062, 0.072), 4)
+    chest = ellipsoid(np.array((0.0, -2.62 * U, NECK_PIVOT[2] + 0.006)), (0.165, 0.062, 0.072), 3)
     parts.add("shoulders", chest, SHELL * 0.97, "body", 0.45)
 
 
