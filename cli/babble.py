@@ -1,0 +1,235 @@
+"""`facetwin babble`: move at random before the mirror and write down what it looked like."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing as mp
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import numpy as np
+
+from facetwin.cli.progress import Progress
+from facetwin.twin.errors import FaceTwinError, UsageError
+
+SHARD = 100  # poses a file
+CONTROL_RATE = 50
+
+
+@dataclass(frozen=True)
+class Babble:
+    """Move at random before the mirror; what was sent and what was seen becomes a folder of shards."""
+
+    out: Path
+    """folder to write; an interrupted run is taken up where it stopped"""
+    frames: int = 2000
+    """poses to look at"""
+    rig: str = "sim:"
+    """rig name or TOML file"""
+    babbler: str = "mixed"
+    """mixed, uniform, keyposes or mouthing"""
+    commands: Path | None = None
+    """instead of a babbler: a .npy of commands [shape=(n, motors)] to draw from, each with a little noise"""
+    size: int = 256
+    """picture size, px"""
+    settle: float = 0.36
+    """time that each pose is given, s"""
+    workers: int = 0
+    """processes (simulated rigs only); 0: one a core"""
+    seed: int = 0
+    """of everything random"""
+    json: bool = False
+    """print the result as JSON"""
+
+
+def run(options: Babble) -> int:
+    """Babble; exit code 0, or an error."""
+    from facetwin.hardware.names import open_rig
+    from facetwin.policies.babble import babbler
+    from facetwin.twin.landmarks import fit_unit
+    from facetwin.twin.tracker import Tracker
+
+    if options.frames < 1 or options.size < 64:
+        raise UsageError("nothing to look at", found=f"{options.frames} frames of {options.size} px")
+    folder = options.out
+    started = time.perf_counter()
+    with open_rig(options.rig, size=options.size) as rig, Tracker() as tracker:
+        if rig.capabilities.camera is None:
+            raise UsageError("this rig has no camera", where=options.rig, hint="name a rig that can look")
+        babbler(options.babbler, rig.spec, np.random.default_rng(0))
+        simulated = rig.capabilities.simulated
+        rig.activate()
+        seen = [_look(rig, tracker, rig.spec.rest, options.settle)[0] for _ in range(4)]
+        if any(s is None for s in seen):
+            raise FaceTwinError(
+                "no face in the mirror", where=options.rig, hint="light, distance, aim of the camera"
+            )
+        meta = {
+            "kind": "facetwin babble",
+            "rig": rig.spec.name,
+            "rig_hash": rig.spec.hash,
+            "motors": list(rig.spec.names),
+            "unit": fit_unit(np.array(seen)),
+            "babbler": str(options.commands or options.babbler),
+            "seed": options.seed,
+            "size": options.size,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        old = folder / "meta.json"
+        if old.exists():
+            before = json.loads(old.read_text("utf-8"))
+            for key in ("rig_hash", "babbler", "seed", "size"):
+                if before.get(key) != meta[key]:
+                    what = f"the folder holds other babble ({key})"
+                    hint = "take another folder"
+                    raise UsageError(what, where=folder, found=before.get(key), expected=meta[key], hint=hint)
+            meta = before
+        (folder / "meta.json.part").write_text(json.dumps(meta, indent=1) + "\n", "utf-8")
+        os.replace(folder / "meta.json.part", old)
+    shards = [
+        k for k in range(-(-options.frames // SHARD)) if not (folder / f"shard-{k:05d}.safetensors").exists()
+    ]
+    workers = options.workers or os.cpu_count() or 1
+    if not simulated:
+        workers = 1
+    workers = max(1, min(workers, len(shards)))
+    _run_shards(options, meta["unit"], shards, workers)
+    result = _summary(folder, time.perf_counter() - started)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print(f"{result['poses']} poses in {folder}, face found in {100 * result['found']:.2f} %")
+    return 0
+
+
+def _run_shards(options: Babble, unit: float, shards: list[int], workers: int) -> None:
+    context = mp.get_context("spawn")
+    jobs: Any = context.Queue()
+    done: Any = context.Queue()
+    for shard in shards:
+        jobs.put(shard)
+    for _ in range(workers):
+        jobs.put(None)
+    crew = [
+        context.Process(target=_work, args=(options, unit, jobs, done), daemon=True) for _ in range(workers)
+    ]
+    kept = {k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "LP_NUM_THREADS")}
+    os.environ.update(OMP_NUM_THREADS="1", LP_NUM_THREADS="1")
+    try:
+        for process in crew:
+            process.start()
+    finally:
+        for key, value in kept.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+    left = len(shards) * SHARD
+    try:
+        with Progress("babbling", total=left) as bar:
+            while left > 0:
+                try:
+                    message = done.get(timeout=1.0)
+                except Empty:
+                    if not any(p.is_alive() for p in crew):
+                        raise FaceTwinError(
+                            "the babbling processes died", hint="run again; it continues"
+                        ) from None
+                    continue
+                if isinstance(message, str):
+                    raise FaceTwinError(message)
+                bar.advance(message)
+                left -= message
+    finally:
+        for process in crew:
+            process.terminate()
+            process.join()
+
+
+def _work(options: Babble, unit: float, jobs: Any, done: Any) -> None:
+    from facetwin.hardware.names import open_rig
+    from facetwin.policies.babble import babbler
+    from facetwin.policies.mirror import Mirror, looked, save_shard
+    from facetwin.twin.tracker import Tracker
+
+    try:
+        with open_rig(options.rig, size=options.size) as rig, Tracker() as tracker:
+            rig.activate()
+            while (shard := jobs.get()) is not None:
+                rng = np.random.default_rng((options.seed, shard))
+                rig.home(seed=int(rng.integers(2**31)))
+                if rig.status.state != "active":
+                    rig.activate()
+                source = (
+                    _around(options.commands, rng)
+                    if options.commands
+                    else babbler(options.babbler, rig.spec, rng)
+                )
+                rows: list[tuple[Any, ...]] = []
+                last = None
+                for _ in range(SHARD):
+                    points, sent, gap = _look(rig, tracker, next(source), options.settle)
+                    found = points is not None
+                    last = points if found else last
+                    rows.append((sent, np.zeros((478, 3), np.float32) if last is None else last, gap, found))
+                    done.put(1)
+                landmarks = np.array([r[1] for r in rows])
+                found_all = np.array([r[3] for r in rows])
+                landmarks[~landmarks.any((1, 2))] = landmarks[found_all][0] if found_all.any() else 0
+                face, turn = looked(landmarks, unit)
+                save_shard(
+                    options.out,
+                    shard,
+                    Mirror(
+                        commands=np.array([r[0] for r in rows], np.float32),
+                        face=face,
+                        turn=turn,
+                        gap=np.array([r[2] for r in rows], np.float32),
+                        found=found_all,
+                        shard=np.zeros(len(rows), np.int64),
+                    ),
+                )
+    except Exception as error:
+        done.put(f"babbling failed: {error}")
+
+
+def _around(file: Path, rng: np.random.Generator) -> Iterator[Any]:
+    rows = np.load(file, allow_pickle=False)
+    while True:
+        start = int(rng.integers(len(rows)))
+        for row in rows[start : start + 5]:
+            yield np.clip(row + rng.normal(0, 0.04, len(row)), 0, 1)
+
+
+def _look(rig: Any, tracker: Any, command: Any, settle: float) -> tuple[Any, Any, float]:
+    """Go to a command, wait until it is reached, look: landmarks or None, what was sent, lip gap in mm."""
+    clock = rig.clock
+    delay = max((camera.delay for camera in rig.spec.cameras.values()), default=0.0)
+    end = clock.now() + 4.0
+    while True:
+        sent = rig.write(command)
+        clock.sleep(1 / CONTROL_RATE)
+        again = rig.write(command)
+        if np.abs(again - sent).max() < 1e-6 or clock.now() > end:
+            break
+    until = clock.now() + settle + delay
+    while clock.now() < until:
+        sent = rig.write(command)
+        clock.sleep(1 / CONTROL_RATE)
+    frame = rig.capture()
+    points = tracker.detect(frame.image, mirrored=frame.mirrored)
+    gap = float(frame.truth["gap_mm"]) if frame.truth else float("nan")
+    return points, sent, gap
+
+
+def _summary(folder: Path, seconds: float) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    found = [load_file(f)["found"] for f in sorted(folder.glob("shard-*.safetensors"))]
+    every = np.concatenate(found)
+    return {"folder": str(folder), "poses": len(every), "found": float(every.mean()), "seconds": seconds}
