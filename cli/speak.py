@@ -7,6 +7,7 @@ seconds, so that an hour needs no more memory than a minute but for its landmark
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import sys
@@ -292,12 +293,15 @@ def _person(options: Speak, folder: Path) -> Person | None:
 
 def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started: float) -> dict[str, Any]:
     """Load everything, play, score, report; returns the result for the user."""
+    # two cores draw faster than one, though the tracker wants its share of the second
+    os.environ.setdefault("LP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
     import torch
 
     from facetwin.cli.perform import FPS, perform
     from facetwin.cli.watcher import Watcher
-    from facetwin.hardware.names import open_rig, parse_name
+    from facetwin.hardware.names import make_rig, parse_name
     from facetwin.hardware.recording import RecordingWriter
+    from facetwin.hardware.safety import SafetyLayer
     from facetwin.policies.controller import SpeechController
     from facetwin.policies.speech import SpeechModel
     from facetwin.policies.video import VideoWriter
@@ -306,12 +310,13 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     model = SpeechModel.load(options.weights or options.lookahead)
     scheme, _, given = parse_name(options.rig)
     ours = {"size": options.size, "seed": options.seed} if scheme == "sim" else {}
-    rig = stack.enter_context(open_rig(options.rig, **{k: v for k, v in ours.items() if k not in given}))
+    rig = SafetyLayer(make_rig(options.rig, **{k: v for k, v in ours.items() if k not in given}))
     if rig.capabilities.camera is None:
         raise UsageError("this rig has no camera, so nothing can be seen or scored", where=options.rig)
     controller = SpeechController(rig.spec)
     person = _person(options, folder)
     watcher = stack.enter_context(Watcher())
+    stack.enter_context(rig)
     height, width, _ = rig.capabilities.camera
     film = stack.enter_context(
         VideoWriter(
@@ -319,13 +324,20 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
         )
     )
     recording = stack.enter_context(
-        RecordingWriter(folder / "recording", rig.spec, fps=FPS, seed=options.seed, size=(width, height))
+        RecordingWriter(
+            folder / "recording",
+            rig.spec,
+            fps=FPS,
+            seed=options.seed,
+            size=(width, height),
+            meta={"said": said.text or said.name},
+        )
     )
     rig.activate()
     rig.home(options.seed)
     take = Take()
     waiting: deque[Any] = deque()
-    ready = time.monotonic()
+    ready = 0.0  # when the first picture of the speech was there
 
     def learn(answers: Iterator[NDArray[np.float32] | None]) -> None:
         for pixels in answers:
@@ -350,11 +362,12 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
                     take.sent.append(tick.sent.astype(np.float32))
                     recording.write(tick.time, tick.asked, tick.sent, tick.state)
             if shot.time >= 0:
+                ready = ready or time.monotonic()
                 take.late = max(take.late, abs(shot.exposed - shot.time))
                 truth = shot.frame.truth or {}
                 take.gap.append(float(truth.get("gap_mm", np.nan)))
                 film.write(_marked(image) if options.mark else image)
-                recording.picture(shot.time, image)
+                recording.picture(shot.exposed, image, gap_mm=truth.get("gap_mm"))
                 progress.update(shot.time)
             learn(watcher.ready())
         learn(watcher.finish())

@@ -6,6 +6,7 @@ Pictures wait in a short queue: whoever draws too fast is held up, and memory st
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 from collections.abc import Iterator
@@ -110,6 +111,8 @@ class Watcher:
 
 def _watch(jobs: Any, answers: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    if not os.environ.get("FACETWIN_TRACKER_LOG"):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the tracker's chatter; errors come as answers
     import cv2
 
     from facetwin.twin.tracker import Tracker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 import re
 
 import numpy as np
@@ -13,6 +14,9 @@ import soundfile
 from facetwin import assets
 from facetwin.cli.main import main
 from facetwin.cli.speak import Speak, Workshop, _said, _sidecar
+from facetwin.policies.speech import SpeechModel
+from facetwin.policies.video import VideoWriter
+from facetwin.policies.weights import save_weights
 
 RATE = 16_000
 
@@ -153,3 +157,57 @@ def test_the_report_stands_alone(spoken):
     assert not re.search(r"(src|href)=['\"]?(http|//)|url\(|@import", text)
     assert "seen in the mirror" in text
     assert "frozen face" in text
+
+
+@pytest.mark.parametrize("kind", ["no face", "no sound", "no picture", "missing"])
+def test_bad_reference(capsys, tmp_path, kind):
+    path = tmp_path / "person.mp4"
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    if kind == "no picture":
+        path.write_bytes((tmp_path / "a.wav").read_bytes())
+    elif kind != "missing":
+        rng = np.random.default_rng(0)
+        with VideoWriter(path, 25, (64, 64), audio=None if kind == "no sound" else tone()) as out:
+            for _ in range(12):
+                out.write(rng.integers(0, 60, (64, 64, 3), np.uint8))
+    code = main(["speak", str(tmp_path / "a.wav"), "--reference", str(path), "--out", str(tmp_path / "out")])
+    lines = capsys.readouterr().err.splitlines()
+    assert code in (1, 2)
+    assert "person.mp4" in lines[-1]
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("kind", ["truncated", "pickle", "missing", "another model"])
+def test_bad_weights(capsys, tmp_path, kind):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    path = tmp_path / "w.safetensors"
+    if kind == "truncated":
+        path.write_bytes(SpeechModel.shipped(80).read_bytes()[:1000])
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps({"a": 1}))
+    elif kind == "another model":
+        row = {"data": "", "licence": "", "command": "", "commit": "", "seed": 0, "scores": {}}
+        save_weights(path, {"a": np.zeros(3)}, row)
+    code, line = refused(capsys, [tmp_path / "a.wav", "--weights", path, "--out", tmp_path / "out"])
+    assert code in (1, 2)
+    assert "w.safetensors" in line
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("kind", ["missing motor", "swapped limits", "unknown key", "not toml"])
+def test_bad_rig_file(capsys, tmp_path, kind):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    text = assets.path("rigs", "face26.toml").read_text()
+    broken = {
+        "missing motor": text.replace("[[motor]]", "[[moto]]", 1),
+        "swapped limits": text.replace("lower = -0.35\nupper = 0.35", "lower = 0.35\nupper = -0.35", 1),
+        "unknown key": text.replace("exposure =", "exposur =", 1),
+        "not toml": "motors: [",
+    }[kind]
+    assert broken != text
+    path = tmp_path / "mine.toml"
+    path.write_text(broken)
+    code, line = refused(capsys, [tmp_path / "a.wav", "--rig", path, "--out", tmp_path / "out"])
+    assert code in (1, 2)
+    assert "mine.toml" in line
+    assert not list(tmp_path.glob("out*"))
