@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -225,12 +226,12 @@ def _bad_commands(rig: Rig) -> None:
     n = rig.spec.size
     nan, inf = rig.spec.rest.copy(), rig.spec.rest.copy()
     nan[0], inf[-1] = np.nan, np.inf
-    wrong = {
+    wrong: dict[str, Any] = {
         "one motor too few": np.zeros(n - 1), "a row of commands": np.zeros((1, n)), "NaN": nan, "inf": inf,
         "text": ["a"] * n, "nothing": None,
     }  # fmt: skip
     for what, command in wrong.items():
-        _raises(lambda c=command: rig.write(c), f"write of {what}")
+        _raises(partial(rig.write, command), f"write of {what}")
         _must(np.array_equal(rig.read().commanded, before), "another command", f"no change by {what}")
         _must(rig.status.writes == writes, f"{rig.status.writes - writes} writes", f"nothing sent for {what}")
 

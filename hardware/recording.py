@@ -307,7 +307,7 @@ class Recording:
         try:
             with av.open(str(path), format="mp4") as container:
                 for frame in container.decode(video=0):
-                    yield frame.to_ndarray(format="rgb24")
+                    yield np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
         except (av.error.InvalidDataError, av.error.EOFError, IndexError):
             # the last fragment of a killed run, or a film killed before its first
             return

@@ -92,6 +92,8 @@ class SafetyLayer(Rig):
         self._faulty_since = 0.0
         self.trips = 0  #: how often the watchdog had to hold the face
         self._timer: Timer | None = None
+        self._time = self._since = self._written = 0.0
+        self._stage = ""  # of the watchdog: "", "held", "easing", "rest"
         self._forget(rig.spec.rest)
 
     @property

@@ -35,7 +35,7 @@ class Twin(Protocol):
         """Forget the last posture."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free the camera; the next `picture` makes another."""
 
 
 class SimRig(Rig):
@@ -82,7 +82,7 @@ class SimRig(Rig):
         self._shape = (height, width, 3)
         self._tick = tick
         self._bank = ServoBank(rig, tick)
-        self._given, self._twin = twin, twin
+        self._twin = twin
         reach = self._camera.delay + (1 / self._camera.rate if self._camera.rate else 0.0)
         self._past: deque[Floats] = deque(maxlen=math.ceil(reach / tick) + 3)  # newest last
         self._restart()
@@ -136,9 +136,9 @@ class SimRig(Rig):
         self._target = np.clip(self._bank.shaft, 0.0, 1.0)
 
     def _close(self) -> None:
-        twin, self._twin = self._twin, self._given
-        if twin is not None and twin is not self._given:
-            twin.close()
+        # The skin stays: factoring it again would make every opening slow.
+        if self._twin is not None:
+            self._twin.close()
         self._frame = None
 
     def _home(self, seed: int | None) -> bool:

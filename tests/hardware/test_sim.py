@@ -98,7 +98,7 @@ def test_skin_is_solved_only_when_someone_looks():
         rig.write(np.random.default_rng(0).random(26))
         rig.clock.sleep(0.02)
         rig.read()
-    assert rig._given.moves == 0
+    assert rig._twin.moves == 0
 
 
 def test_time_is_simulated_and_timers_run_in_it():
@@ -123,6 +123,17 @@ def test_wrong_questions():
     rig = fake_rig()
     with pytest.raises(FaceTwinError, match=r"the rig is closed.*open\(\) and activate\(\) first"):
         rig.write(FACE.rest)
+
+
+@pytest.mark.sim
+def test_the_real_twin_keeps_the_contract_and_repeats_itself():
+    rig = SafetyLayer(SimRig("face26", solver="exact", size=64))
+    assert check_rig(rig).passed == RULES
+    first = play(rig, seed=3)
+    assert first[0][2].shape == (64, 64, 3)
+    assert np.ptp([row[3] for row in first]) > 0.1  # lips move, mm
+    assert same(first, play(rig, seed=3))
+    rig.close()
 
 
 def _without_camera():
