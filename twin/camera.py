@@ -41,7 +41,7 @@ class Camera:
     samples : 4 or 0
         Multisampling, or none (faster).
 
-    Use `close()` or a with-block: one GL context per process and thread.
+    Use `close()` or a with-block: each camera holds a GL context, to be used in the thread that made it.
     """
 
     def __init__(
@@ -175,6 +175,7 @@ class Camera:
         """Free the GL context; closing twice is fine."""
         renderer, self._renderer = self._renderer, None
         if renderer is not None:
+            _keep_display(renderer._platform)
             renderer.delete()
 
     def __enter__(self) -> Camera:
@@ -220,6 +221,23 @@ def _facing(source: NDArray[np.float64]) -> NDArray[np.float64]:
     pose = np.eye(4)
     pose[:3, :3] = np.stack([x, np.cross(z, x), z], 1)
     return pose
+
+
+def _keep_display(platform: Any) -> None:
+    """Make `delete_context` free its context only: pyrender ends the display, and all other cameras with it."""
+    if not hasattr(platform, "_egl_display"):
+        return
+
+    def delete_context() -> None:
+        from OpenGL import EGL
+
+        display, context = platform._egl_display, platform._egl_context
+        platform._egl_display = platform._egl_context = None
+        if display is not None and context is not None:
+            EGL.eglMakeCurrent(display, EGL.EGL_NO_SURFACE, EGL.EGL_NO_SURFACE, EGL.EGL_NO_CONTEXT)
+            EGL.eglDestroyContext(display, context)
+
+    platform.delete_context = delete_context
 
 
 def _no_multisampling(renderer: Any) -> None:
