@@ -47,6 +47,8 @@ class ServoBank:
         self._play = each("backlash") / spec.span / 2
         self._omega = 2 * np.pi * each("natural_frequency")
         self._zeta = each("damping_ratio")
+        self._d = self._omega * np.sqrt(np.abs(self._zeta**2 - 1))
+        self._even = self._d * dt < 1e-6  # critically damped
         self._motors = np.arange(spec.size)
         self.reset(spec.rest)
 
@@ -124,14 +126,14 @@ class ServoBank:
         w, z = self._omega, self._zeta
         trail = 2 * z * slope / w  # how far the answer trails a ramp in the long run
         e, u = self._x - start + trail, self._v - slope
-        # Both damped cases at once: cosh and sinh of an imaginary number are cos and sin.
-        d = w * np.sqrt(np.abs(z**2 - 1))
-        under, even = z < 1, d * np.max(t, initial=0.0) < 1e-6
         decay = np.exp(-z * w * t)
-        grow = np.where(under, 0.0, d) * t
-        cosine = np.where(under, np.cos(d * t), np.cosh(grow))
-        sine = np.where(under, np.sin(d * t), np.sinh(grow)) / np.where(even, 1.0, d)
-        sine = np.where(even, t, sine)  # the limit for critical damping
+        cosine, sine = np.ones_like(t), t  # critically damped: the limit of both other cases
+        if not self._even.all():
+            d, under = self._d, z < 1
+            grow = np.where(under, 0.0, d) * t
+            cosine = np.where(under, np.cos(d * t), np.cosh(grow))
+            sine = np.where(under, np.sin(d * t), np.sinh(grow)) / np.where(self._even, 1.0, d)
+            sine = np.where(self._even, t, sine)
         x = decay * ((cosine + z * w * sine) * e + sine * u)
         v = decay * (-(w**2) * sine * e + (cosine - z * w * sine) * u)
         self._x = start + slope * t - trail + x
