@@ -236,7 +236,8 @@ def _said(options: Speak, folder: Path) -> Said:
             "nothing to be heard", where=sound, found=f"peak {info.peak:.2g} of full scale",
             expected="more than 0.0001", hint="check the recording, or --allow-silence",
         )  # fmt: skip
-    onsets, events = Onsets(), ()
+    onsets = Onsets()
+    events: tuple[Event, ...] = ()
     if options.align is not None:
         words = read_align(options.align)
         onsets = word_onsets(words)
@@ -443,7 +444,7 @@ def _judge(
     asked, sent = np.stack(take.asked), np.stack(take.sent)
     reference = f"the person in {person.name}" if person else "the speech model's own target"
     picked = choose_moments(shown, wanted_opening, seen_width, FPS, said.events)
-    images = _pictures(folder / "face.mp4", [frame for frame, _ in picked])
+    images = _pictures(folder / "face.mp4", [frame for frame, _ in picked], FPS)
     lost = frames - int(np.sum(take.found))
     info, length = said.info, max(said.info.duration, 1e-9)
     changed = (np.abs(asked - sent) > 0.005).any(1).mean()
@@ -529,18 +530,20 @@ def _marked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out
 
 
-def _pictures(film: Path, frames: list[int]) -> list[NDArray[np.uint8]]:
-    """Some pictures of a video, in the order of `frames` (ascending), one pass and one picture at a time."""
-    from facetwin.policies.video import read
+def _pictures(film: Path, frames: list[int], fps: float) -> list[NDArray[np.uint8]]:
+    """Some pictures of a video whose first picture is at time zero, each found from the key frame before."""
+    import av
 
     found: list[NDArray[np.uint8]] = []
-    wanted = deque(frames)
-    for k, (_, image) in enumerate(read(film)):
-        if not wanted:
-            break
-        if k == wanted[0]:
-            wanted.popleft()
-            found.append(image)
+    with av.open(str(film)) as container:
+        track = container.streams.video[0]
+        for number in frames:
+            due = round(number / fps / track.time_base)  # in the track's own ticks
+            container.seek(due, stream=track)
+            for frame in container.decode(track):
+                if frame.pts >= due:
+                    found.append(frame.to_ndarray(format="rgb24"))
+                    break
     return found
 
 
