@@ -125,7 +125,12 @@ class FaceTwin:
             )  # fmt: skip
         goals = self.kinematics.goals(at)
         start = None if fresh else self._last
-        vertices = self.skin.solve(goals, start)
+        try:
+            vertices = self.skin.solve(goals, start)
+        except FaceTwinError:
+            if start is None:
+                raise
+            vertices = self.skin.solve(goals)  # from rest there may be a way where there is none from here
         self._last = vertices
         report = getattr(self.skin, "report", None)
         return State(at.copy(), vertices, self.kinematics.poses(at), self.gap(vertices), report)

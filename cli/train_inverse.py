@@ -1,0 +1,91 @@
+"""`facetwin train inverse`: the inverse model, landmarks → command, from babble."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from facetwin.cli.progress import Progress
+
+
+@dataclass(frozen=True)
+class TrainInverse:
+    """Learn which command makes a face, from folders of babble; prints the error of every motor."""
+
+    babble: tyro.conf.Positional[list[Path]]
+    """folders made by `facetwin babble`"""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """weights to write; default: the shipped ones of this rig"""
+    rig: str = "face26"
+    """rig table that was babbled"""
+    epochs: int = 120
+    """passes over the data"""
+    combine: float = 0.5
+    """share of pairs whose eyes and brows come from another pose"""
+    seed: int = 0
+    """of everything random"""
+    json: bool = False
+    """print the scores as JSON"""
+
+
+def run(options: TrainInverse) -> int:
+    """Train, score on held-out babble, write the weights."""
+    import numpy as np
+
+    from facetwin import assets
+    from facetwin.policies.inverse import InverseModel, command_errors
+    from facetwin.policies.mirror import load_mirror
+    from facetwin.policies.weights import provenance
+    from facetwin.twin.spec import load_rig
+
+    spec = load_rig(options.rig)
+    data, meta = load_mirror(*options.babble)
+    train, check, test = data.split()
+    with Progress("training the inverse model", total=options.epochs) as bar:
+        model = InverseModel.fit(
+            train, check, spec=spec, epochs=options.epochs, combine=options.combine, seed=options.seed,
+            progress=lambda _: bar.advance(1),
+        )  # fmt: skip
+    errors = command_errors(model, train, test, seed=options.seed)
+    moving = np.array([m.group != "neck" for m in spec.motors])
+    means = {name: float(e[moving].mean()) for name, e in errors.items()}
+    ratio = means["inverse model"] / means["nearest"]
+    scores = {
+        "mean_over_motors_that_move_the_face": means,
+        "ratio_to_nearest": ratio,
+        "per_motor": {m: {k: float(e[i]) for k, e in errors.items()} for i, m in enumerate(spec.names)},
+    }
+    path = options.out or assets.path("weights", f"inverse_{spec.name}.safetensors")
+    model.save(
+        path,
+        {
+            "kind": "inverse model",
+            "data": f"facetwin babble, {len(data)} poses, babbler {meta['babbler']}, seed {meta['seed']}",
+            "licence": "Apache-2.0",
+            **provenance(),
+            "seed": options.seed,
+            "rig": spec.name,
+            "rig_hash": meta["rig_hash"],
+            "motors": meta["motors"],
+            "unit": meta["unit"],
+            "rest": [float(v) for v in spec.rest],
+            "split": {"train": len(train), "validation": len(check), "test": len(test)},
+            "scores": scores,
+        },
+    )
+    if options.json:
+        print(json.dumps({"weights": str(path), "scores": scores}))
+        return 0
+    names = list(errors)
+    print(f"held-out babble, {len(test)} poses; mean absolute error of the command, range 0..1")
+    print(f"  {'motor':24}" + "".join(f"{n:>15}" for n in names))
+    for i, motor in enumerate(spec.names):
+        print(f"  {motor:24}" + "".join(f"{errors[n][i]:15.4f}" for n in names))
+    print(f"  {'motors that move the face':24}" + "".join(f"{means[n]:15.4f}" for n in names))
+    print(f"  ratio to nearest neighbour {ratio:.3f}")
+    print(f"wrote {path}")
+    return 0
