@@ -7,6 +7,9 @@ rig's own clock: a simulated rig is not waited for.
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -94,6 +97,43 @@ class Track:
                 self._ended = True
             elif len(piece):
                 self._rows = piece if not self._rows.size else np.concatenate([self._rows, piece])
+
+
+def prefetch(pieces: Iterator[Command], ahead: int = 1) -> Iterator[Command]:
+    """The same pieces, the next one made in a thread while this one is played: a real rig does not wait.
+
+    >>> [piece.tolist() for piece in prefetch(iter([np.zeros(1), np.ones(1)]))]
+    [[0.0], [1.0]]
+    """
+    box: queue.Queue[Command | BaseException | None] = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def put(item: Command | BaseException | None) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                box.put(item, timeout=0.2)
+                return
+
+    def work() -> None:
+        try:
+            for piece in pieces:
+                put(piece)
+                if stop.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # raised again where the pieces are wanted
+            put(error)
+
+    thread = threading.Thread(target=work, name="facetwin pieces", daemon=True)
+    thread.start()
+    try:
+        while (item := box.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
 
 
 def lead_times(spec: RigSpec) -> Command:

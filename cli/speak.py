@@ -298,7 +298,7 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     os.environ.setdefault("LP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
     import torch
 
-    from facetwin.cli.perform import FPS, perform
+    from facetwin.cli.perform import FPS, perform, prefetch
     from facetwin.cli.watcher import Watcher
     from facetwin.hardware.names import make_rig, parse_name
     from facetwin.hardware.recording import RecordingWriter
@@ -353,7 +353,7 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
             recording.landmarks(len(take.points) - 1, aligned)
 
     with Progress("speaking", total=said.info.duration, unit="s") as progress:
-        for shot in perform(rig, _commands(model, controller, said, take)):
+        for shot in perform(rig, prefetch(_commands(model, controller, said, take))):
             image = shot.frame.image
             watcher.put(image, shot.frame.mirrored)
             waiting.append(shot)
