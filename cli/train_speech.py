@@ -31,16 +31,17 @@ class TrainSpeech:
     """Weights; a JSON with the same name says where they come from."""
     lookahead: int = 80
     """Sound known beyond a picture's time, ms: 0, 40 or 80."""
-    members: int = 3
+    members: int = 2
     """Networks whose answers are averaged."""
     hidden: int = 192
-    epochs: int = 40
+    epochs: int = 60
     batch: int = 12
     """Pairs of clips a step."""
-    dropout: float = 0.25
+    dropout: float = 0.35
     limit: int | None = None
     """Use only the first so many clips (a trial)."""
-    threads: int = 1
+    workers: int = 2
+    """Processes; each trains a network of its own."""
     seed: int = 0
     source: str = GRID
     """What the data is and who made it, for the sidecar."""
@@ -59,9 +60,9 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
     from facetwin.policies.speech_train import Training, train
 
     shape = Shape(options.lookahead, options.members, options.hidden)
-    if min(options.members, options.hidden, options.epochs, options.batch, options.threads) < 1:
-        raise UsageError("members, hidden, epochs, batch and threads are at least 1", where="train speech")
-    torch.set_num_threads(options.threads)
+    if min(options.members, options.hidden, options.epochs, options.batch, options.workers) < 1:
+        raise UsageError("members, hidden, epochs, batch and workers are at least 1", where="train speech")
+    torch.set_num_threads(1)
     training = Training(
         epochs=options.epochs, batch=options.batch, dropout=options.dropout, seed=options.seed
     )
@@ -72,9 +73,9 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
 
         def report(row: dict[str, float]) -> None:
             last[int(row["member"])] = row
-            progress.update(row["member"] * options.epochs + row["epoch"])
+            progress.update(sum(each["epoch"] for each in last.values()))
 
-        model = train(clips, shape, training, report=report)
+        model = train(clips, shape, training, workers=options.workers, report=report)
     held = [
         {k: round(v, 5) for k, v in row.items() if k in ("loss", "lips", "corr", "shut")}
         for row in last.values()

@@ -202,42 +202,30 @@ class SpeechStream:
         """Forget everything: the next sample is sample 0."""
         shape = self._model.shape
         self._mel = logmel.LogMel()
-        self._rows = np.full((shape.context - ROWS, logmel.BANDS), logmel.FLOOR, np.float32)
+        history = shape.context - ROWS * shape.ahead  # rows of silence before sample 0 that picture 0 hears
+        self._rows = np.full((history, logmel.BANDS), logmel.FLOOR, np.float32)
         self._states: list[Tensor | None] = [None] * len(self._model.nets)
         self._heard = 0  # samples
         self._made = 0  # pictures
-        # Picture k is made by the step that hears the 40 ms which end at k + ahead pictures; picture 0
-        # without look-ahead is made of silence.
-        self._skip = shape.ahead - 1
-        self._silence = self._skip < 0
 
     def push(self, samples: ArrayLike) -> Floats:
         """Pictures that these samples complete, float32 [shape=(k, 63, 2), u]; k may be 0."""
         samples = np.asarray(samples, np.float32)
         self._heard += len(samples)
-        out = self._advance(self._mel.push(samples))
-        self._made += len(out)
-        return out
+        return self._advance(self._mel.push(samples))
 
     def finish(self) -> Floats:
         """The last pictures, whose look-ahead reaches beyond the end (silence follows)."""
-        wanted = -(-self._heard // STEP)
-        missing = wanted - self._made
-        if missing <= 0:
-            return np.zeros((0, POINTS, 2), np.float32)
-        out = self._advance(self._mel.push(np.zeros((missing + 3) * STEP, np.float32)))[:missing]
-        self._made += len(out)
-        return out
+        missing = -(-self._heard // STEP) - self._made
+        return self._advance(self._mel.push(np.zeros((missing + 3) * STEP, np.float32)))
 
     def _advance(self, rows: Floats) -> Floats:
-        if self._silence:
-            self._silence = False
-            rows = np.concatenate([np.full((ROWS, logmel.BANDS), logmel.FLOOR, np.float32), rows])
         context = self._model.shape.context
         held = np.concatenate([self._rows, rows])
-        steps = max(0, (len(held) - context) // ROWS + 1)
-        self._rows = held[steps * ROWS :]
-        if not steps:
+        begun = -(-self._heard // STEP)  # no picture before its first sample
+        steps = min((len(held) - context) // ROWS + 1, begun - self._made)
+        self._rows = held[max(0, steps) * ROWS :]
+        if steps <= 0:
             return np.zeros((0, POINTS, 2), np.float32)
         with torch.inference_mode():
             x = windows(
@@ -247,7 +235,5 @@ class SpeechStream:
             for k, net in enumerate(self._model.nets):
                 y, self._states[k] = net(x, self._states[k])
                 total += y[0]
-        out = (total / len(self._model.nets)).numpy()
-        skip = min(self._skip, steps) if self._skip > 0 else 0
-        self._skip -= skip
-        return out[skip:]
+        self._made += steps
+        return (total / len(self._model.nets)).numpy()

@@ -1,7 +1,7 @@
 """Training of the speech model on a tracked dataset (one talker).
 
-A sequence is two clips with silence between. Half of them are made louder or softer, noisier, faster or
-slower; one in ten is nothing but noise, hum, clicks or silence, for which the right answer is the rest
+A sequence is two clips with silence between. A third of them are made louder or softer, noisier, faster
+or slower; one in ten is nothing but noise, hum, clicks or silence, for which the right answer is the rest
 face: so silence gives a shut, still mouth at any level. The loss is the mean distance of points itself
 (its optimum is the median, which keeps a mouth shut that is more often shut than not), more for the
 lips, plus velocity, plus the opening with a margin around what counts as shut.
@@ -10,9 +10,12 @@ lips, plus velocity, plus the opening with a margin around what counts as shut.
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,20 +40,21 @@ QUIET = -45.0
 class Training:
     """How one member of the ensemble is trained."""
 
-    epochs: int = 40
-    batch: int = 24
+    epochs: int = 60
+    batch: int = 12
+    """Pairs of clips a step."""
     rate: float = 2.5e-3
     decay: float = 0.02
-    dropout: float = 0.25
+    dropout: float = 0.35
     smooth: float = 0.995
     """Decay of the moving average of weights that is kept in the end."""
     velocity: float = 0.5
-    opening: float = 0.25
+    opening: float = 0.1
     """Weight of the distance of openings, and of their square."""
-    squared: float = 4.0
-    closure: float = 2.0
+    squared: float = 6.0
+    closure: float = 1.0
     """Extra loss where the lips part in a closure or shut in an opening."""
-    augment: float = 0.5
+    augment: float = 0.3
     """Share of sequences that are changed in level, noise, tempo and voice."""
     silence: float = 0.1
     """Share of sequences without speech."""
@@ -163,7 +167,7 @@ def make_batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Network input (B, T, context * 80), target (B, T, 63, 2) and weight (B, T) of augmented sequences."""
     pairs = [chosen[k : k + 2] for k in range(0, len(chosen) - 1, 2)]
-    length = 176
+    length = 2 * max(len(target) for target in data.targets) + 26
     rows, targets, weights_ = [], [], []
     for pair in pairs:
         if random.random() < options.silence:
@@ -231,28 +235,58 @@ def train(
     shape: Shape,
     options: Training,
     *,
-    held_out: float = 0.1,
+    held_out: float = 0.05,
+    workers: int = 1,
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> SpeechModel:
-    """An ensemble on all clips but a held-out share that decides when each member was best."""
+    """An ensemble on all clips but a held-out share that decides when each member was best.
+
+    Members are seeded `seed`, `seed` + 1, …; `workers` processes train them side by side, with the same
+    result. `report` hears of each member now and then.
+    """
     random = np.random.default_rng(options.seed)
     order = random.permutation(len(clips))
     aside = max(1, round(held_out * len(clips)))
     if len(clips) - aside < 2:
         raise FaceTwinError("too few clips to train on", found=len(clips), expected="at least 3")
-    rest = rest_face(clips)
-    data = prepare(clips, rest)
-    nets = []
-    for member in range(shape.members):
-        own = Training(**{**options.__dict__, "seed": options.seed + member})
-
-        def tell(row: dict[str, float], member: int = member) -> None:
-            if report is not None:
-                report({"member": member, **row})
-
-        net, _ = train_member(shape, own, data.part(order[aside:]), data.part(order[:aside]), tell)
-        nets.append(net)
+    data = prepare(clips, rest_face(clips))
+    parts = data.part(order[aside:]), data.part(order[:aside])
+    members = [replace(options, seed=options.seed + k) for k in range(shape.members)]
+    say = report or (lambda row: None)
+    if workers == 1 or shape.members == 1:
+        nets = [
+            train_member(shape, own, *parts, lambda row, k=k: say({"member": k, **row}))[0]  # type: ignore[misc]
+            for k, own in enumerate(members)
+        ]
+    else:
+        nets = _side_by_side(shape, members, parts, workers, say)
     return SpeechModel(shape, nets, data.rest)
+
+
+def _side_by_side(
+    shape: Shape,
+    members: list[Training],
+    parts: tuple[Material, Material],
+    workers: int,
+    say: Callable[[dict[str, float]], None],
+) -> list[SpeechNet]:
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
+        rows = manager.Queue()
+        jobs = [pool.submit(_member, shape, own, parts, k, rows) for k, own in enumerate(members)]
+        while True:
+            waiting = wait(jobs, timeout=1.0).not_done
+            while not rows.empty():
+                say(rows.get())
+            if not waiting:
+                return [job.result() for job in jobs]
+
+
+def _member(
+    shape: Shape, options: Training, parts: tuple[Material, Material], member: int, rows: Any
+) -> SpeechNet:
+    torch.set_num_threads(1)
+    return train_member(shape, options, *parts, lambda row: rows.put({"member": member, **row}))[0]
 
 
 def _length(v: Tensor) -> Tensor:
