@@ -293,8 +293,8 @@ class SafetyLayer(Rig):
                     self.release()
                     if self.on_idle is not None:
                         self.on_idle()
-            except FaceTwinError as error:
-                self._latch(f"watchdog: {error}")
+            except Exception as error:  # whatever it is, the watchdog lives on
+                self._latch(f"watchdog: {error or type(error).__name__}")
 
     def _ease(self, now: float) -> None:
         dt = min(now - self._time, self.longest_step)

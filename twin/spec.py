@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetwin import assets
-from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.errors import UsageError
 from facetwin.twin.landmarks import MESH_POINTS
 
 if sys.version_info >= (3, 11):
@@ -912,7 +912,7 @@ def _set(table: Any, path: list[str], value: Any, key: str, where: str) -> None:
 
 
 __all__ = [
-    "AXES", "CARRIERS", "GROUPS", "PARTS", "Anchor", "BoxRule", "CameraSpec", "FaceTwinError",
+    "AXES", "CARRIERS", "GROUPS", "PARTS", "Anchor", "BoxRule", "CameraSpec",
     "LightSpec", "LinearRule", "Material", "Motor", "Part", "Pull", "RigSpec", "broken", "load_rig",
     "rig_names",
 ]  # fmt: skip

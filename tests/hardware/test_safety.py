@@ -273,3 +273,15 @@ def test_all_limits_can_be_read_also_those_that_are_off():
 
 def test_two_layers_and_a_scripted_rig_keep_the_contract():
     check_rig(SafetyLayer(SafetyLayer(SimRig(FACE, twin=FakeTwin(FACE), size=(24, 16)))))
+
+
+def test_the_watchdog_outlives_a_driver_that_breaks():
+    def broken():
+        raise ValueError("a bug in the driver")
+
+    rig = active(watchdog=0.2, ease_after=0.5)
+    rig.inner._hold = broken
+    rig.clock.sleep(0.3)
+    assert "a bug in the driver" in rig.fault
+    rig.clock.sleep(1.0)
+    assert (rig.status.state, rig.inner.script.calls[-1]) == ("open", "release")
