@@ -74,7 +74,7 @@ class Mimic(MirrorEnv):
         rig: str | Rig = "sim:",
         *,
         size: int | tuple[int, int] | None = None,
-        settle: float = 0.4,
+        settle: float = 0.5,
         goals: ArrayLike | None = None,
         goal_spread: float = 1.0,
         sparse: bool = False,

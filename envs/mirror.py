@@ -44,7 +44,7 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
         scaled; landmarks are found in its own picture.
     settle : float, s, at least 0.02
         Time on the rig's clock that a step lasts: the command is written every 20 ms, then the mirror is
-        looked at. 0.4 brings a face26 from any pose to any other; 0.04 is control at 25 Hz.
+        looked at. 0.5 brings a face26 from any pose to within .02 of any other; 0.04 is control at 25 Hz.
     render_mode : "rgb_array" or None
     rig_options : mapping, optional
         Options of the driver, for a rig given by name, e.g. ``{"solver": "linear"}``.
@@ -71,7 +71,7 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
         rig: str | Rig = "sim:",
         *,
         size: int | tuple[int, int] | None = None,
-        settle: float = 0.4,
+        settle: float = 0.5,
         render_mode: str | None = None,
         rig_options: Mapping[str, Any] | None = None,
     ) -> None:

@@ -81,7 +81,7 @@ class MirrorBabble(MirrorEnv):
         rig: str | Rig = "sim:",
         *,
         size: int | tuple[int, int] | None = None,
-        settle: float = 0.4,
+        settle: float = 0.5,
         reward: str | None = None,
         render_mode: str | None = None,
         rig_options: Mapping[str, Any] | None = None,

@@ -224,7 +224,7 @@ def _facing(source: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _keep_display(platform: Any) -> None:
-    """Make `delete_context` free its context only: pyrender ends the display, and all other cameras with it."""
+    """Make `delete_context` free its context only: pyrender ends the display, and all other cameras too."""
     if not hasattr(platform, "_egl_display"):
         return
 
