@@ -81,8 +81,8 @@ def mouthing(spec: RigSpec, rng: np.random.Generator, *, symmetric: float = 0.7)
 
 
 def mixed(spec: RigSpec, rng: np.random.Generator) -> Iterator[Command]:
-    """A third of each, in runs of four so that key poses keep their ways."""
-    sources = [uniform(spec, rng), key_poses(spec, rng), mouthing(spec, rng)]
+    """Half mouthing, a quarter each of the others, in runs of four so that key poses keep their ways."""
+    sources = [uniform(spec, rng), key_poses(spec, rng), mouthing(spec, rng), mouthing(spec, rng)]
     while True:
         source = sources[rng.integers(len(sources))]
         for _ in range(4):

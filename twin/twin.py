@@ -127,12 +127,16 @@ class FaceTwin:
         start = None if fresh else self._last
         try:
             vertices = self.skin.solve(goals, start)
+            report = getattr(self.skin, "report", None)
+            lost = report is not None and not report.converged
         except FaceTwinError:
             if start is None:
                 raise
-            vertices = self.skin.solve(goals)  # from rest there may be a way where there is none from here
+            lost = True
+        if lost and start is not None:  # from rest there may be a way where there is none from here
+            vertices = self.skin.solve(goals)
+            report = getattr(self.skin, "report", None)
         self._last = vertices
-        report = getattr(self.skin, "report", None)
         return State(at.copy(), vertices, self.kinematics.poses(at), self.gap(vertices), report)
 
     def gap(self, vertices: NDArray[np.float64]) -> float:
