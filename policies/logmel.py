@@ -68,7 +68,8 @@ class LogMel:
         out = np.empty((rows, BANDS), np.float32)
         for start in range(0, rows, 512):
             part = frames[start : start + 512]
-            power = np.abs(np.fft.rfft(part * window)) ** 2  # (rows, 321)
+            spectrum = np.fft.rfft(part * window)  # (rows, 321)
+            power = spectrum.real**2 + spectrum.imag**2
             out[start : start + 512] = 10 * np.log10(np.maximum(_rowwise(power, bank), 10 ** (FLOOR / 10)))
         return out
 

@@ -62,7 +62,7 @@ class Reference:
 
 
 def score_faces(
-    faces: Sequence[ArrayLike], references: Sequence[Reference], *, window: int = 1, points: str = "lips40"
+    faces: Sequence[Floats], references: Sequence[Reference], *, window: int = 1, points: str = "lips40"
 ) -> dict[str, Score]:
     """All figures of generated faces [each (T, 478, 2|3), u] against as many references.
 
@@ -71,7 +71,6 @@ def score_faces(
     window : pictures before and after an onset within which a closure counts
     points : landmark set of D-P and D-V (the report took all points; here the lips)
     """
-    faces = [np.asarray(face) for face in faces]
     if len(faces) != len(references) or any(len(f) != len(r) for f, r in zip(faces, references)):
         raise FaceTwinError(
             "faces and references do not pair",
@@ -81,19 +80,13 @@ def score_faces(
     pairs = [(face, reference.face, reference.seen) for face, reference in zip(faces, references)]
     jaw = np.concatenate([indices("lips40"), indices("jaw11")])
     lips, inner = indices(points), indices("inner_lips20")
-    eyes = ("right_eye16", "left_eye16")
     scores = [
         Score("D-P", _pool(pairs, lambda a, b: _distance(a, b, lips)), "u", "low"),
         Score("D-V", _pool(pairs, lambda a, b: _distance(a, b, lips), steps=1), "u/frame", "low"),
         Score("D-PL", _pool(pairs, lambda a, b: _distance(a, b, jaw)), "u", "low", "lips and jaw"),
         Score("D-VL", _pool(pairs, lambda a, b: _distance(a, b, jaw), steps=1), "u/frame", "low"),
         Score("D-AL", _pool(pairs, lambda a, b: abs(area(a, inner) - area(b, inner))), "u2", "low"),
-        Score(
-            "D-AE",
-            _pool(pairs, lambda a, b: sum(abs(area(a, indices(e)) - area(b, indices(e))) for e in eyes)),
-            "u2",
-            "low",
-        ),
+        Score("D-AE", _pool(pairs, _eyes), "u2", "low", "both eyes"),
         Score("opening correlation", opening_correlation(faces, references), "", "high"),
     ]
     bilabial = share(faces, references, "bilabial", closed, window)
@@ -220,6 +213,11 @@ def clipped(commands: ArrayLike, edge: float = 1e-3) -> float:
 
 def _distance(a: Floats, b: Floats, points: NDArray[np.intp]) -> Floats:
     return np.linalg.norm(a[:, points, :2] - b[:, points, :2], axis=-1).mean(-1)
+
+
+def _eyes(a: Floats, b: Floats) -> Floats:
+    right, left = indices("right_eye16"), indices("left_eye16")
+    return np.abs(area(a, right) - area(b, right)) + np.abs(area(a, left) - area(b, left))
 
 
 def _pool(

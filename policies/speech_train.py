@@ -74,7 +74,7 @@ class Material:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, chosen: Sequence[int]) -> Material:
+    def part(self, chosen: Sequence[int] | NDArray[np.intp]) -> Material:
         """Some of the clips."""
         pick = [[values[k] for k in chosen] for values in (self.rows, self.targets, self.seen)]
         return Material(pick[0], pick[1], pick[2], self.rest, self.rest_opening)
@@ -294,7 +294,11 @@ def _length(v: Tensor) -> Tensor:
 
 
 def _speech(
-    data: Material, pair: Sequence[int], length: int, options: Training, random: np.random.Generator
+    data: Material,
+    pair: Sequence[int] | NDArray[np.intp],
+    length: int,
+    options: Training,
+    random: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Two clips with silence before, between and after, changed by chance."""
     changed = random.random() < options.augment

@@ -183,8 +183,8 @@ def track_folder(
         name = clip_name(path, root)
         row = rows.get(name)
         stamp = _stamp(path)
-        fresh = row is not None and row["stamp"] == stamp and (not retry or row["kept"])
-        if fresh and (not row["kept"] or (out / "clips" / f"{name}.safetensors").exists()):
+        whole = (out / "clips" / f"{name}.safetensors").exists()
+        if row is not None and row["stamp"] == stamp and (whole if row["kept"] else not retry):
             done += 1
         else:
             todo.append((str(path), name, str(out), asdict(limits), stamp))
@@ -233,7 +233,12 @@ def save_clip(clip: Tracked, path: Path) -> None:
     """Write one clip under its final name only when it is whole."""
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {"landmarks": clip.landmarks, "times": clip.times, "seen": clip.seen, "pcm": clip.pcm}
+    tensors: dict[str, NDArray[Any]] = {
+        "landmarks": clip.landmarks,
+        "times": clip.times,
+        "seen": clip.seen,
+        "pcm": clip.pcm,
+    }
     save_file(tensors, part, metadata={"fps": repr(clip.fps), "facts": json.dumps(clip.facts)})
     os.replace(part, path)
 
