@@ -34,7 +34,7 @@ class TrainSpeech:
     members: int = 2
     """Networks whose answers are averaged."""
     hidden: int = 192
-    epochs: int = 60
+    epochs: int = 50
     batch: int = 12
     """Pairs of clips a step."""
     dropout: float = 0.35

@@ -40,7 +40,7 @@ QUIET = -45.0
 class Training:
     """How one member of the ensemble is trained."""
 
-    epochs: int = 60
+    epochs: int = 50
     batch: int = 12
     """Pairs of clips a step."""
     rate: float = 2.5e-3
@@ -56,7 +56,7 @@ class Training:
     """Extra loss where the lips part in a closure or shut in an opening."""
     augment: float = 0.3
     """Share of sequences that are changed in level, noise, tempo and voice."""
-    silence: float = 0.1
+    silence: float = 0.12
     """Share of sequences without speech."""
     seed: int = 0
 
@@ -335,7 +335,7 @@ def _no_speech(length: int, random: np.random.Generator) -> tuple[Tensor, Tensor
     """Silence, noise of any colour and level, hum, clicks: the answer is the rest face."""
     rows = torch.full((length * ROWS, logmel.BANDS), logmel.FLOOR)
     if random.random() < 0.85:
-        rows = _add(rows, _noise(len(rows), float(random.uniform(-85, -35)), random))
+        rows = _add(rows, _noise(len(rows), float(random.uniform(-92, -35)), random))
     if random.random() < 0.3:  # hum
         hum = torch.full((logmel.BANDS,), logmel.FLOOR)
         hum[: int(random.integers(1, 5))] = float(random.uniform(-75, -35))
@@ -353,8 +353,9 @@ def _noise(rows: int, level: float, random: np.random.Generator) -> Tensor:
     """Steady noise with a random tilt (dB), a power that flickers as short windows make it flicker."""
     tilt = torch.linspace(0, float(random.uniform(-30, 12)), logmel.BANDS)
     tilt = tilt - tilt.max()
-    width = torch.linspace(5, 1.5, logmel.BANDS)  # narrow bands flicker more
-    return level + tilt + torch.randn(rows, logmel.BANDS) * width
+    lines = np.linspace(1.2, 8, logmel.BANDS)  # of the spectrum in a band: narrow bands flicker more
+    power = random.standard_gamma(lines, (rows, logmel.BANDS)) / lines
+    return level + tilt + torch.from_numpy(10 * np.log10(power + 1e-6)).float()
 
 
 def _add(a: Tensor, b: Tensor) -> Tensor:
