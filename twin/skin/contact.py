@@ -26,6 +26,7 @@ CLEARANCE = 2e-4  # m, the distance at which lips begin to press
 MODULUS = 5e9  # N/m per m2 of lip and m of overlap
 DEEP = 2.5e-3  # m, how far inside is still inside
 MARGIN = 2e-3  # m, how far lips may move (together) before candidates are looked up again
+HEAP = 8  # triangles that lie together
 TOUCHING = 400  # lip vertices nearest the other lip, whose compliance is tabulated
 
 
@@ -78,9 +79,31 @@ class LipContact:
         """Depth of the deepest lip point inside the other lip, in m, 0 if there is none."""
         return max(side.depth(x) for side in self._sides)
 
-    def apart(self, x: Floats) -> float:
-        """A lower bound in m of the distance between the lips' points and the other lip, at most `MARGIN`."""
-        return min(side.near(x) for side in self._sides)
+    def foresee(self, x: Floats, motion: Floats) -> tuple[Floats | None, float]:
+        """Forces [shape=(3N,), N] that stop a motion [shape=(N, 3), m] at the other lip; its worst overlap.
+
+        Every lip point is held back by the plane of its nearest place before the motion; the forces are
+        those of springs as stiff as the contact's, on the skin's tabulated compliance. None if nothing meets.
+        """
+        if self._compliance is None:
+            return None, 0.0
+        found = [side.approach(x, motion) for side in self._sides]
+        spots, shares, normals, stiff, overlap = (np.concatenate(a) for a in zip(*found))
+        worst = float(overlap.max(initial=0.0))
+        places = self._table[spots]
+        active = (overlap > 0) & (places >= 0).all(1)
+        force = np.zeros(0)
+        for _ in range(4):  # let go of what would have to be pulled back
+            if not active.any():
+                return None, worst
+            system = np.diag(1 / stiff[active])
+            yields(self._compliance, places[active], shares[active], normals[active], system)
+            force = np.linalg.solve(system, overlap[active])
+            if (force >= 0).all():
+                break
+            active[np.flatnonzero(active)[force < 0]] = False
+        force = np.maximum(force[force >= 0] if len(force) != active.sum() else force, 0)
+        return _spread(len(x), spots[active], shares[active], normals[active], force), worst
 
     def soften(self, solve: Callable[[Floats], Floats], free: Floats) -> None:
         """Tabulate how lip vertices yield to forces: the inverse stiffness between the nearest `TOUCHING`."""
@@ -121,16 +144,23 @@ class LipContact:
         yields(self._compliance, places[known], shares, normals, system)
         gap = np.einsum("ma,man,mn->m", shares, step.reshape(-1, 3)[spots], normals)
         force = np.linalg.solve(system, gap)
-        out = np.zeros((len(step) // 3, 3))
-        np.add.at(out, spots, (force[:, None] * shares)[:, :, None] * normals[:, None, :])
-        return out.ravel()
+        return _spread(len(step) // 3, spots, shares, normals, force)
+
+
+def _spread(count: int, spots: Ints, shares: Floats, normals: Floats, force: Floats) -> Floats:
+    out = np.zeros((count, 3))
+    np.add.at(out, spots, (force[:, None] * shares)[:, :, None] * normals[:, None, :])
+    return out.ravel()
 
 
 class _Side:
     # Points of one lip against the triangles of the other.
 
     def __init__(self, rest: Floats, points: Ints, own: Ints, triangles: Ints) -> None:
-        self.points, self.triangles = points, triangles
+        self.points = points
+        middle = rest[triangles].mean(1)
+        self.triangles = triangles[np.lexsort((middle[:, 2], np.round(middle[:, 0] / 3e-3)))]
+        triangles = self.triangles
         corners = rest[own]
         area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
         areas = np.bincount(own.ravel(), np.repeat(area / 6, 3), len(rest))[points]
@@ -171,11 +201,21 @@ class _Side:
     def depth(self, x: Floats) -> float:
         return max(0.0, -float(self.distances(x).min()))
 
-    def near(self, x: Floats) -> float:
+    def approach(self, x: Floats, motion: Floats) -> tuple[Floats, ...]:
+        # Vertices, shares, normals, stiffness and overlap of points that the motion makes meet a triangle.
         self._candidates(x)
-        if not len(self._lists):
-            return MARGIN
-        return max(0.0, float(np.abs(self.distances(x)).min()))
+        n = len(self.points)
+        spots, shares, normals, overlap = (
+            np.zeros((n, 4), np.int64),
+            np.zeros((n, 4)),
+            np.zeros((n, 3)),
+            np.zeros(n),
+        )
+        met = approach(
+            x, motion, self.points, self.triangles, self.border, self._starts, self._lists, DEEP + MARGIN,
+            self._clearance, spots, shares, normals, overlap,
+        )  # fmt: skip
+        return spots[met], shares[met], normals[met], self._stiffness[met], overlap[met]
 
     def _candidates(self, x: Floats) -> None:
         # Triangles that a point can meet before the lips have moved by MARGIN in all.
@@ -220,13 +260,9 @@ def lookup(x, points, triangles, reach, starts):
     """Triangles within reach (m) of each point, one after another; ``starts`` says where each one's begin."""
     m = triangles.shape[0]
     balls = np.empty((m, 4))
-    low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for t in range(m):
         for n in range(3):
-            a, b, c = x[triangles[t, 0], n], x[triangles[t, 1], n], x[triangles[t, 2], n]
-            balls[t, n] = (a + b + c) / 3
-            low[n] = min(low[n], min(a, min(b, c)))
-            high[n] = max(high[n], max(a, max(b, c)))
+            balls[t, n] = (x[triangles[t, 0], n] + x[triangles[t, 1], n] + x[triangles[t, 2], n]) / 3
         r = 0.0
         for k in range(3):
             v = triangles[t, k]
@@ -234,26 +270,39 @@ def lookup(x, points, triangles, reach, starts):
                 r, (x[v, 0] - balls[t, 0]) ** 2 + (x[v, 1] - balls[t, 1]) ** 2 + (x[v, 2] - balls[t, 2]) ** 2
             )
         balls[t, 3] = np.sqrt(r) + reach
+    heaps = (m + HEAP - 1) // HEAP  # neighbours lie together, so a ball about each heap spares most tests
+    big = np.zeros((heaps, 4))
+    for h in range(heaps):
+        first, last = h * HEAP, min(m, (h + 1) * HEAP)
+        for t in range(first, last):
+            for n in range(3):
+                big[h, n] += balls[t, n] / (last - first)
+        for t in range(first, last):
+            d = (
+                (big[h, 0] - balls[t, 0]) ** 2
+                + (big[h, 1] - balls[t, 1]) ** 2
+                + (big[h, 2] - balls[t, 2]) ** 2
+            )
+            big[h, 3] = max(big[h, 3], np.sqrt(d) + balls[t, 3])
     out = np.empty(16 * points.shape[0], dtype=np.int64)
     used = 0
     for i in range(points.shape[0]):
         starts[i] = used
         p = points[i]
         px, py, pz = x[p, 0], x[p, 1], x[p, 2]
-        if (
-            px < low[0] - reach or px > high[0] + reach or py < low[1] - reach or py > high[1] + reach
-            or pz < low[2] - reach or pz > high[2] + reach
-        ):  # fmt: skip
-            continue
-        for t in range(m):
-            d = (px - balls[t, 0]) ** 2 + (py - balls[t, 1]) ** 2 + (pz - balls[t, 2]) ** 2
-            if d < balls[t, 3] ** 2:
-                if used == out.shape[0]:
-                    grown = np.empty(2 * used, dtype=np.int64)
-                    grown[:used] = out
-                    out = grown
-                out[used] = t
-                used += 1
+        for h in range(heaps):
+            d = (px - big[h, 0]) ** 2 + (py - big[h, 1]) ** 2 + (pz - big[h, 2]) ** 2
+            if d >= big[h, 3] ** 2:
+                continue
+            for t in range(h * HEAP, min(m, (h + 1) * HEAP)):
+                d = (px - balls[t, 0]) ** 2 + (py - balls[t, 1]) ** 2 + (pz - balls[t, 2]) ** 2
+                if d < balls[t, 3] ** 2:
+                    if used == out.shape[0]:
+                        grown = np.empty(2 * used, dtype=np.int64)
+                        grown[:used] = out
+                        out = grown
+                    out[used] = t
+                    used += 1
     starts[points.shape[0]] = used
     return out[:used].copy()
 
@@ -332,6 +381,41 @@ def press(
             gradient[v, 2] += f * nz
         count += 1
     return e, count
+
+
+@njit(cache=True)
+def approach(
+    x, motion, points, triangles, border, starts, lists, reach, clearance, spots, shares, normals, overlap
+):  # fmt: skip
+    """Which points a motion takes within their clearance of their nearest triangle's plane, and how far."""
+    met = np.zeros(points.shape[0], dtype=np.bool_)
+    for i in range(points.shape[0]):
+        p = points[i]
+        best, nearest, bu, bv, code = reach * reach, -1, 0.0, 0.0, 0
+        for s in range(starts[i], starts[i + 1]):
+            t = lists[s]
+            d2, u, v, region = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])
+            if d2 < best:
+                best, nearest, bu, bv, code = d2, t, u, v, region
+        if nearest < 0 or border[nearest] & code:
+            continue
+        a, b, c = triangles[nearest, 0], triangles[nearest, 1], triangles[nearest, 2]
+        spots[i, 0], spots[i, 1], spots[i, 2], spots[i, 3] = p, a, b, c
+        shares[i, 0], shares[i, 1], shares[i, 2], shares[i, 3] = 1.0, bu + bv - 1.0, -bu, -bv
+        away, way = np.zeros(3), np.zeros(3)
+        for k in range(4):
+            away += shares[i, k] * x[spots[i, k]]
+            way += shares[i, k] * motion[spots[i, k]]
+        normal = np.cross(x[b] - x[a], x[c] - x[a])
+        size = np.sqrt(best)
+        side = 1.0 if (away * normal).sum() >= 0 else -1.0
+        if code == 0 or size < 1e-9:
+            normals[i] = normal / np.sqrt((normal * normal).sum())
+        else:
+            normals[i] = side * away / size
+        overlap[i] = clearance[i] - side * size - (normals[i] * way).sum()
+        met[i] = overlap[i] > 0 and side * size > -DEEP
+    return met
 
 
 @njit(cache=True, fastmath=FAST, inline="always")

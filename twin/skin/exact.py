@@ -16,13 +16,17 @@ from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.skin.base import Floats, Ints, Material, SolveReport, check_points
 from facetwin.twin.skin.contact import LipContact
 from facetwin.twin.skin.factor import Factor
+from facetwin.twin.skin.memory import Memory
 from facetwin.twin.skin.shell import FAST, build_shell
 
 MEMORY = 20  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
 LONGEST = 4e-3  # m, the longest step of a vertex in one iteration
 STRIDE = 1.5e-3  # m, the longest step of a lip while the lips are near each other
-PARTS = 16  # load steps at most
+FARTHEST = 1.2e-2  # m, the farthest a load step goes at once
+PARTS = 16  # load steps at most, as long as nothing is squashed
+SMALLEST = 1 / 256  # share of the motion
+COARSE = 1e-4  # m, tolerance of the load steps before the last
 
 
 class ExactSkin:
@@ -37,7 +41,9 @@ class ExactSkin:
     material : Material
     upper_lip, lower_lip : int64 [shape=(n, 3)], optional
         Triangles of the lips, the rolled-in rims included: they will not pass through each other.
-    foundation : float, N/m per m2
+    thickness : float64 [shape=(T,), m], optional
+        Of each triangle, where not all are as thick as the material says: lips are thicker than cheeks.
+    foundation : float or float64 [shape=(N,)], N/m per m2
         Springs to rest under the whole skin, like tissue; 0 leaves it free. With it a rigid motion of the
         anchors is no longer a rigid motion of the skin.
     tolerance : float, m
@@ -61,13 +67,14 @@ class ExactSkin:
         *,
         upper_lip: ArrayLike | None = None,
         lower_lip: ArrayLike | None = None,
-        foundation: float = 0.0,
+        thickness: ArrayLike | None = None,
+        foundation: ArrayLike = 0.0,
         tolerance: float = 1e-4,
         limit: int = 100,
         backend: str | None = None,
     ) -> None:
         self.material = material or Material()
-        self.shell = build_shell(rest, triangles, self.material)
+        self.shell = build_shell(rest, triangles, self.material, thickness)
         self.rest = self.shell.rest
         self.triangles = self.shell.triangles
         n = len(self.rest)
@@ -77,7 +84,7 @@ class ExactSkin:
         self._held = self.anchored[held]
         self._pulled = self.anchored[~held]
         self._is_held, self._spring = held, self.stiffness[~held]
-        self._tissue = foundation * self.shell.areas()
+        self._tissue = np.asarray(foundation, dtype=np.float64) * self.shell.areas()
 
         diagonal = self._tissue.copy()
         np.add.at(diagonal, self._pulled, self._spring)
@@ -92,6 +99,8 @@ class ExactSkin:
         if upper_lip is not None and lower_lip is not None:
             self.contact = LipContact(self.rest, upper_lip, lower_lip)
             self.contact.soften(self.factor.solve, self._free)
+        self._memory = Memory(MEMORY, 3 * n)
+        self._last: Floats | None = None
         self.report = SolveReport(0, 0.0, True, 0.0)
 
     def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
@@ -115,41 +124,50 @@ class ExactSkin:
         target = check_points(goals, len(self.anchored), "goals")
         x = self.rest.copy() if start is None else check_points(start, len(self.rest), "start").copy()
         tolerance = self.tolerance if tolerance is None else tolerance
+        if start is None or self._last is None or not np.array_equal(x, self._last):
+            self._memory.clear()
         begin = x[self.anchored]
-        parts = self._parts(x, target)
-        iterations, traces = 0, []
-        part = 0
-        while part < parts:
-            part += 1
-            goal = target if part == parts else begin + (target - begin) * (part / parts)
-            fine = tolerance if part == parts else max(tolerance, 2e-4)
-            moved, done, step, energies = self._equilibrium(x, goal, fine)
-            if moved is None:
-                if parts >= PARTS:
+        stride = 1.0
+        at, iterations, parts, traces = 0.0, 0, 0, []
+        while at < 1:
+            to = at + stride if at + stride < 1 - 1e-9 else 1.0
+            goal = target if to == 1 else begin + (target - begin) * to
+            fine = tolerance if to == 1 else max(tolerance, COARSE)
+            motion, overlap = self._predict(x, goal)
+            overlap = max(overlap, float(np.abs(motion).max()) - FARTHEST)
+            if overlap > STRIDE and stride > 1 / PARTS:  # lips might jump through each other
+                stride = max(stride / np.ceil(overlap / STRIDE), 1 / PARTS)
+                continue
+            run = self._equilibrium(x, goal, motion, fine)
+            if run is None:  # a triangle is squashed
+                stride /= 2
+                if stride < SMALLEST:
                     raise FaceTwinError(
                         "the skin cannot follow", where="goals", found="a triangle squashed flat",
                         hint="ask for a smaller motion, or start nearer",
                     )  # fmt: skip
-                begin, part, parts = x[self.anchored], 0, min(PARTS, 2 * (parts - part + 1))
                 continue
-            x = moved
-            iterations += done
+            x, done, step, energies = run
+            at, parts, iterations = to, parts + 1, iterations + done
             traces.append(energies)
-        depth = self.contact.penetration(x) if self.contact else 0.0
+        self._last = x.copy()
         self.report = SolveReport(
             iterations=iterations,
             step=step,
             converged=step < tolerance,
             energy=energies[-1],
             contacts=self.contact.count if self.contact else 0,
-            penetration=depth,
+            penetration=self.contact.penetration(x) if self.contact else 0.0,
             load_steps=parts,
             trace=traces if trace else [],
         )
         return x, self.report
 
-    def energy(self, x: Floats, goals: Floats, gradient: Floats) -> float:
-        """Energy in J of a shape [shape=(N, 3)] under goals; its gradient (N) replaces ``gradient``."""
+    def energy(self, x: Floats, goals: Floats, gradient: Floats, *, contact: bool = True) -> float:
+        """Energy in J of a shape [shape=(N, 3)] under goals; its gradient (N) replaces ``gradient``.
+
+        ``contact=False`` leaves out what the lips do to each other.
+        """
         gradient[:] = 0
         e = self.shell.energy(x, gradient)
         e += pull(x, goals[~self._is_held], self._pulled, self._spring, gradient)
@@ -157,7 +175,7 @@ class ExactSkin:
             u = x - self.rest
             gradient += self._tissue[:, None] * u
             e += 0.5 * float((self._tissue * (u * u).sum(1)).sum())
-        if self.contact is not None and np.isfinite(e):
+        if contact and self.contact is not None and np.isfinite(e):
             e += self.contact.energy(x, gradient)
         gradient[self._held] = 0
         return e
@@ -170,75 +188,79 @@ class ExactSkin:
         flat = force.ravel() - self._matrix @ shift.ravel()
         return shift + self.factor.solve(self._free * flat).reshape(-1, 3)
 
-    def _predict(self, x: Floats, goals: Floats) -> Floats:
-        # The step of the skin, linear about rest, that follows goals from shape x.
+    def _predict(self, x: Floats, goals: Floats) -> tuple[Floats, float]:
+        # The motion from shape x that follows goals, as far as the factor knows the skin, with the lips held
+        # apart; and how far they would have overlapped otherwise.
         shift = np.zeros_like(x)
         shift[self._held] = goals[self._is_held] - x[self._held]
-        right = np.zeros_like(x)
-        self.energy(x, goals, right)
-        flat = right.ravel() + self._matrix @ shift.ravel()
-        return shift - self._precondition(self._free * flat).reshape(-1, 3)
+        right = np.empty_like(x)
+        self.energy(x, goals, right, contact=False)
+        flat = self._free * (right.ravel() + self._matrix @ shift.ravel())
+        worst = 0.0
 
-    def _parts(self, x: Floats, goals: Floats) -> int:
-        # Load steps such that lips near each other cannot jump through each other.
-        if self.contact is None:
-            return 1
-        lips = self.contact.vertices
-        reach = np.abs(self._predict(x, goals)[lips]).max()
-        if reach <= STRIDE or self.contact.apart(x) > 2 * reach:
-            return 1
-        return min(PARTS, int(np.ceil(reach / STRIDE)))
+        def apart(q: Floats) -> Floats:
+            nonlocal worst
+            z = self.factor.solve(q)
+            if self.contact is None:
+                return z
+            force, worst = self.contact.foresee(x, shift - z.reshape(-1, 3))
+            return z if force is None else z - self.factor.solve(self._free * force)
+
+        motion = shift - self._memory.apply(flat, apart).reshape(-1, 3)
+        return motion, worst
 
     def _equilibrium(
-        self, x: Floats, goals: Floats, tolerance: float
-    ) -> tuple[Floats | None, int, float, list[float]]:
-        # Minimise from x: shape or None if no start had finite energy, iterations, last step, energies.
-        old, g = x, np.empty_like(x)
-        x = old + self._predict(old, goals)
+        self, x: Floats, goals: Floats, motion: Floats, tolerance: float
+    ) -> tuple[Floats, int, float, list[float]] | None:
+        # Minimise from x + motion: shape, iterations, last step, energies; None where the energy is infinite.
+        g = np.empty_like(x)
+        base = x.copy()
+        base[self._held] = goals[self._is_held]
+        motion = x + motion - base
+        bar, a = self.energy(base, goals, g), 1.0
+        x = base + motion
         e = self.energy(x, goals, g)
-        if not np.isfinite(e):
-            x = old.copy()
-            x[self._held] = goals[self._is_held]
+        while e > bar and a > 0.02:  # a prediction that makes things worse is followed part of the way only
+            a *= 0.5
+            np.add(base, a * motion, out=x)
             e = self.energy(x, goals, g)
-            if not np.isfinite(e):
-                return None, 0, np.inf, []
-        n = x.size
-        steps, turns, inverse = np.zeros((MEMORY, n)), np.zeros((MEMORY, n)), np.zeros(MEMORY)
-        alpha = np.zeros(MEMORY)
-        kept, energies, size = 0, [e], np.inf
+        if e > bar:
+            x, e = base, self.energy(base, goals, g)
+        if not np.isfinite(e):
+            return None
+        energies = [e]
         trial, other = np.empty_like(x), np.empty_like(x)
         for iteration in range(self.limit + 1):
-            q = g.ravel().copy()
-            first_loop(q, steps, turns, inverse, alpha, kept)
-            p = self._precondition(q)
-            second_loop(p, steps, turns, inverse, alpha, kept)
-            size = np.abs(p).max()
+            p = self._direction(g.ravel())
+            size = float(np.abs(p).max())
             if size < tolerance or iteration == self.limit:
                 return x, iteration, size, energies
-            slope = -(g.ravel() @ p)
+            slope = -float(g.ravel() @ p)
             a = min(1.0, LONGEST / size)
             if self.contact is not None and self.contact.count:
-                a = min(1.0, STRIDE / max(np.abs(p.reshape(-1, 3)[self.contact.vertices]).max(), 1e-12), a)
-            while True:
+                lips = p.reshape(-1, 3)[self.contact.vertices]
+                a = min(a, STRIDE / max(float(np.abs(lips).max()), STRIDE))
+            after = np.inf
+            while slope < 0 and a > 1e-5:
                 np.subtract(x, a * p.reshape(-1, 3), out=trial)
                 after = self.energy(trial, goals, other)
                 if after <= e + ARMIJO * a * slope:
                     break
                 a *= 0.5
-                if a < 1e-6:
+            else:
+                self.energy(x, goals, g)  # the contacts are those of x again
+                if self._memory.empty:
                     return x, iteration, size, energies
-            p *= -a
-            turn = (other - g).ravel()
-            curvature = p @ turn
-            if curvature > 1e-10 * np.sqrt((p @ p) * (turn @ turn)):
-                slot = kept % MEMORY
-                steps[slot], turns[slot], inverse[slot] = p, turn, 1 / curvature
-                kept += 1
-            x, trial = trial, x if x is not old else np.empty_like(x)
-            g, other = other, g
-            e = after
+                self._memory.clear()  # old pairs mislead: begin afresh from here
+                continue
+            self._memory.push(-a * p, (other - g).ravel())
+            x, trial, g, other, e = trial, x, other, g, after
             energies.append(e)
         raise AssertionError("the loop returns")
+
+    def _direction(self, gradient: Floats) -> Floats:
+        # L-BFGS: about the inverse Hessian times the gradient.
+        return self._memory.apply(gradient, self._precondition)
 
     def _precondition(self, q: Floats) -> Floats:
         z = self.factor.solve(q)
@@ -281,32 +303,3 @@ def pull(x, goals, pulled, spring, gradient):
             gradient[v, n] += spring[i] * d
             e += 0.5 * spring[i] * d * d
     return e
-
-
-@njit(cache=True, fastmath=FAST)
-def first_loop(q, steps, turns, inverse, alpha, kept):
-    """L-BFGS from the newest pair to the oldest: what is left of the gradient, in place."""
-    memory = steps.shape[0]
-    for k in range(kept - 1, max(-1, kept - memory - 1), -1):
-        s = k % memory
-        a = 0.0
-        for i in range(q.shape[0]):
-            a += steps[s, i] * q[i]
-        a *= inverse[s]
-        alpha[s] = a
-        for i in range(q.shape[0]):
-            q[i] -= a * turns[s, i]
-
-
-@njit(cache=True, fastmath=FAST)
-def second_loop(z, steps, turns, inverse, alpha, kept):
-    """L-BFGS from the oldest pair to the newest: the direction, in place."""
-    memory = steps.shape[0]
-    for k in range(max(0, kept - memory), kept):
-        s = k % memory
-        b = 0.0
-        for i in range(z.shape[0]):
-            b += turns[s, i] * z[i]
-        b = alpha[s] - b * inverse[s]
-        for i in range(z.shape[0]):
-            z[i] += b * steps[s, i]

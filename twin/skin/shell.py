@@ -39,7 +39,7 @@ class Shell:
         Gradients of the three shape functions in the triangle's own frame.
     frames : float64 [shape=(T, 2, 3)]
         That frame: two unit vectors.
-    volumes : float64 [shape=(T,), m3]
+    area, volumes : float64 [shape=(T,), m2 and m3]
     hinges : int64 [shape=(H, 4)]
         Edge from, edge to, the opposite corners of the two triangles.
     springs, angles : float64 [shape=(H,), N m and rad]
@@ -51,6 +51,7 @@ class Shell:
     material: Material
     slopes: Floats
     frames: Floats
+    area: Floats
     volumes: Floats
     hinges: Ints
     springs: Floats
@@ -63,8 +64,7 @@ class Shell:
 
     def areas(self) -> Floats:
         """Rest area of each vertex, a third of its triangles' [shape=(N,), m2]."""
-        third = np.repeat(self.volumes / (3 * self.material.thickness), 3)
-        return np.bincount(self.triangles.ravel(), third, len(self.rest))
+        return np.bincount(self.triangles.ravel(), np.repeat(self.area / 3, 3), len(self.rest))
 
     def stiffness(self) -> sp.csc_matrix:
         """Hessian of the energy at rest, [shape=(3N, 3N), N/m]."""
@@ -81,9 +81,12 @@ class Shell:
         return _assemble(n, self.triangles, membranes) + _assemble(n, self.hinges, bends)
 
 
-def build_shell(rest: ArrayLike, triangles: ArrayLike, material: Material) -> Shell:
+def build_shell(
+    rest: ArrayLike, triangles: ArrayLike, material: Material, thickness: ArrayLike | None = None
+) -> Shell:
     """Shell of a triangle mesh, vertices [shape=(N, 3), m] and triangles [shape=(T, 3)].
 
+    ``thickness`` [shape=(T,), m] is that of each triangle where the material's does not hold everywhere.
     Raises `FaceTwinError` for indices out of range, flat triangles, or an edge with three triangles.
     """
     v = np.ascontiguousarray(rest, dtype=np.float64)
@@ -111,10 +114,15 @@ def build_shell(rest: ArrayLike, triangles: ArrayLike, material: Material) -> Sh
     slopes = np.concatenate([-g12.sum(1, keepdims=True), g12], axis=1)
     hinges, sides = _hinges(f)
     length2 = ((v[hinges[:, 1]] - v[hinges[:, 0]]) ** 2).sum(1)
-    springs = HINGE * material.bending * 3 * length2 / area[sides].sum(1)
+    deep = material.thickness if thickness is None else thickness
+    deep = np.broadcast_to(np.asarray(deep, dtype=np.float64), area.shape)
+    if not (np.isfinite(deep).all() and (deep > 0).all()):
+        raise FaceTwinError("not a thickness", where="skin thickness", expected="metres above 0")
+    bending = material.bending * (deep[sides] / material.thickness).mean(1) ** 3
+    springs = HINGE * bending * 3 * length2 / area[sides].sum(1)
     angles = np.empty(len(hinges))
     hinge_angles(v, hinges, angles)
-    return Shell(v, f, material, slopes, frames, material.thickness * area, hinges, springs, angles)
+    return Shell(v, f, material, slopes, frames, area, deep * area, hinges, springs, angles)
 
 
 def bending_ratio(rows: int = 41, columns: int = 11, seed: int | None = None) -> tuple[float, float]:

@@ -1,0 +1,74 @@
+"""What L-BFGS remembers: pairs of steps and the turns of the gradient that they made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from facetwin.twin.skin.base import Floats
+from facetwin.twin.skin.shell import FAST
+
+
+class Memory:
+    """The last ``length`` pairs of vectors [shape=(size,)]."""
+
+    def __init__(self, length: int, size: int) -> None:
+        self._steps, self._turns = np.zeros((length, size)), np.zeros((length, size))
+        self._inverse, self._alpha = np.zeros(length), np.zeros(length)
+        self._kept = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is remembered."""
+        return self._kept == 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept = 0
+
+    def push(self, step: Floats, turn: Floats) -> None:
+        """Remember a step (m) and the change of the gradient along it (N), if it shows convexity."""
+        curvature = step @ turn
+        if curvature > 1e-10 * np.sqrt((step @ step) * (turn @ turn)):
+            slot = self._kept % len(self._inverse)
+            self._steps[slot], self._turns[slot], self._inverse[slot] = step, turn, 1 / curvature
+            self._kept += 1
+
+    def apply(self, gradient: Floats, precondition: Callable[[Floats], Floats]) -> Floats:
+        """About the inverse Hessian times a gradient; ``precondition`` is the guess that the pairs mend."""
+        q = gradient.copy()
+        first_loop(q, self._steps, self._turns, self._inverse, self._alpha, self._kept)
+        z = precondition(q)
+        second_loop(z, self._steps, self._turns, self._inverse, self._alpha, self._kept)
+        return z
+
+
+@njit(cache=True, fastmath=FAST)
+def first_loop(q, steps, turns, inverse, alpha, kept):
+    """L-BFGS from the newest pair to the oldest: what is left of the gradient, in place."""
+    memory = steps.shape[0]
+    for k in range(kept - 1, max(-1, kept - memory - 1), -1):
+        s = k % memory
+        a = 0.0
+        for i in range(q.shape[0]):
+            a += steps[s, i] * q[i]
+        a *= inverse[s]
+        alpha[s] = a
+        for i in range(q.shape[0]):
+            q[i] -= a * turns[s, i]
+
+
+@njit(cache=True, fastmath=FAST)
+def second_loop(z, steps, turns, inverse, alpha, kept):
+    """L-BFGS from the oldest pair to the newest: the direction, in place."""
+    memory = steps.shape[0]
+    for k in range(max(0, kept - memory), kept):
+        s = k % memory
+        b = 0.0
+        for i in range(z.shape[0]):
+            b += turns[s, i] * z[i]
+        b = alpha[s] - b * inverse[s]
+        for i in range(z.shape[0]):
+            z[i] += b * steps[s, i]
