@@ -43,9 +43,10 @@ class Score:
     def __str__(self) -> str:
         return f"{self.name} {self.value:.4g} {self.unit}".rstrip()
 
-    def as_dict(self) -> dict[str, float | str]:
-        """For JSON."""
-        return {"name": self.name, "value": float(self.value), "unit": self.unit, "better": self.better}
+    def as_dict(self) -> dict[str, float | str | None]:
+        """For JSON, which knows no NaN: what cannot be said is null."""
+        value = float(self.value) if np.isfinite(self.value) else None
+        return {"name": self.name, "value": value, "unit": self.unit, "better": self.better}
 
 
 @dataclass(frozen=True)

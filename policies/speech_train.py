@@ -274,12 +274,17 @@ def _side_by_side(
     with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
         rows = manager.Queue()
         jobs = [pool.submit(_member, shape, own, parts, k, rows) for k, own in enumerate(members)]
-        while True:
-            waiting = wait(jobs, timeout=1.0).not_done
-            while not rows.empty():
-                say(rows.get())
-            if not waiting:
-                return [job.result() for job in jobs]
+        try:
+            while True:
+                waiting = wait(jobs, timeout=1.0).not_done
+                while not rows.empty():
+                    say(rows.get())
+                if not waiting:
+                    return [job.result() for job in jobs]
+        except BaseException:  # interrupted: a member would go on for minutes
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
 
 
 def _member(

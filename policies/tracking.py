@@ -276,9 +276,10 @@ def _work(todo: Sequence[tuple[Any, ...]], workers: int) -> Iterator[dict[str, A
                         pending.add(pool.submit(_one, job))
                         break
                     yield future.result()
-        finally:
-            for future in pending:
-                future.cancel()
+        except BaseException:  # interrupted: clips in hand are done again
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
 
 
 def _start() -> None:
