@@ -12,13 +12,12 @@ import platform
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -26,6 +25,9 @@ from numpy.typing import NDArray
 
 from facetwin.cli.progress import Progress
 from facetwin.twin.errors import FaceTwinError, UsageError
+
+if TYPE_CHECKING:
+    from facetwin.cli.take import Take
 
 PIECE = 10.0  #: s of sound at a time
 PRODUCTS = ("face.mp4", "report.html", "said.json", "said.wav", "recording")
@@ -89,50 +91,6 @@ class Person:
     displacement: NDArray[np.float32]
     seen: NDArray[np.bool_]
     name: str
-
-
-@dataclass
-class Take:
-    """All that is kept of a performance, row after row."""
-
-    rest_pixels: list[NDArray[np.float32]] = field(default_factory=list)
-    rest: NDArray[np.float32] | None = None
-    unit: float = 1.0
-    points: list[NDArray[np.float32]] = field(default_factory=list)
-    found: list[bool] = field(default_factory=list)
-    gap: list[float] = field(default_factory=list)
-    asked: list[NDArray[np.float32]] = field(default_factory=list)
-    sent: list[NDArray[np.float32]] = field(default_factory=list)
-    target: list[NDArray[np.float32]] = field(default_factory=list)
-    energy: list[NDArray[np.float64]] = field(default_factory=list)
-    late: float = 0.0  # s, by how much the worst picture missed its time
-
-    def see(self, pixels: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-        """Take in one picture's landmarks; returns them aligned, float32 [shape=(478, 3), u]."""
-        from facetwin.policies.closed_loop import KEPT
-        from facetwin.twin.landmarks import align
-
-        aligned = None if pixels is None else align(pixels, unit=self.unit)
-        if aligned is not None:
-            self.points.append(aligned[KEPT])
-        else:
-            before = self.points[-1] if self.points else self.rest[KEPT]  # type: ignore[index]
-            self.points.append(before)
-        self.found.append(aligned is not None)
-        return aligned
-
-    def settle(self) -> None:
-        """Make the rest face of the pictures taken before the sound."""
-        from facetwin.twin.landmarks import align, fit_unit
-
-        if not self.rest_pixels:
-            raise FaceTwinError(
-                "no face in the mirror, though the robot is at rest",
-                hint="look at the camera's picture; a larger --size may help",
-            )
-        still = np.stack(self.rest_pixels)
-        self.unit = fit_unit(still)
-        self.rest = np.median(align(still, unit=self.unit), axis=0).astype(np.float32)
 
 
 def run(options: Speak) -> int:
@@ -298,7 +256,8 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     os.environ.setdefault("LP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
     import torch
 
-    from facetwin.cli.perform import FPS, perform, prefetch
+    from facetwin.cli.perform import FPS, Shot, prefetch
+    from facetwin.cli.take import Take, play
     from facetwin.cli.watcher import Watcher
     from facetwin.hardware.names import make_rig, parse_name
     from facetwin.hardware.recording import RecordingWriter
@@ -337,46 +296,28 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     rig.activate()
     rig.home(options.seed)
     take = Take()
-    waiting: deque[Any] = deque()
-    ready = 0.0  # when the first picture of the speech was there
-
-    def learn(answers: Iterator[NDArray[np.float32] | None]) -> None:
-        for pixels in answers:
-            shot = waiting.popleft()
-            if shot.time < 0:
-                if pixels is not None:
-                    take.rest_pixels.append(pixels)
-                continue
-            if take.rest is None:
-                take.settle()
-            aligned = take.see(pixels)
-            recording.landmarks(len(take.points) - 1, aligned)
+    began = 0.0  # when the first picture of the speech was there
 
     with Progress("speaking", total=said.info.duration, unit="s") as progress:
-        for shot in perform(rig, prefetch(_commands(model, controller, said, take))):
+
+        def keep(shot: Shot) -> None:
+            nonlocal began
+            began = began or time.monotonic()
             image = shot.frame.image
-            watcher.put(image, shot.frame.mirrored)
-            waiting.append(shot)
             for tick in shot.ticks:
                 if tick.time >= 0:
-                    take.asked.append(tick.asked.astype(np.float32))
-                    take.sent.append(tick.sent.astype(np.float32))
                     recording.write(tick.time, tick.asked, tick.sent, tick.state)
-            if shot.time >= 0:
-                ready = ready or time.monotonic()
-                take.late = max(take.late, abs(shot.exposed - shot.time))
-                truth = shot.frame.truth or {}
-                take.gap.append(float(truth.get("gap_mm", np.nan)))
-                film.write(_marked(image) if options.mark else image)
-                recording.picture(shot.exposed, image, gap_mm=truth.get("gap_mm"))
-                progress.update(shot.time)
-            learn(watcher.ready())
-        learn(watcher.finish())
+            film.write(_marked(image) if options.mark else image)
+            recording.picture(shot.exposed, image, gap_mm=(shot.frame.truth or {}).get("gap_mm"))
+            progress.update(shot.time)
+
+        pieces = prefetch(_commands(model, controller, said, take))
+        play(rig, watcher, pieces, take, shot=keep, seen=recording.landmarks)
     rig.hold()
     film.close()
     recording.close()
-    played = time.monotonic() - ready
-    return _judge(options, said, folder, rig, model, person, take, played, ready - started)
+    played = time.monotonic() - began
+    return _judge(options, said, folder, rig, model, person, take, played, began - started)
 
 
 def _commands(model: Any, controller: Any, said: Said, take: Take) -> Iterator[NDArray[np.floating]]:
@@ -413,22 +354,18 @@ def _judge(
     """Score the take and write report and log."""
     from facetwin.cli.perform import CONTROL_RATE, FPS
     from facetwin.cli.report import Moment, Report, choose_moments, write_report
-    from facetwin.policies.closed_loop import Seen, closed_table
+    from facetwin.policies.closed_loop import closed_table, loudness
     from facetwin.policies.scores import clipped
     from facetwin.twin.landmarks import indices, opening, width
 
-    frames = len(take.points)
-    gap = np.array(take.gap, np.float32)
-    assert take.rest is not None
-    seen = Seen(take.rest, np.stack(take.points), np.array(take.found), None if np.isnan(gap).any() else gap)
+    frames, seen = len(take), take.seen()
     target = np.concatenate(take.target)[:frames]
     wanted, trusted = target, np.ones(frames, bool)
     if person is not None:
         wanted, trusted = np.zeros_like(target), np.zeros(frames, bool)
         n = min(frames, len(person.displacement))
         wanted[:n], trusted[:n] = person.displacement[:n], person.seen[:n]
-    energy = np.concatenate([[0.0], np.concatenate(take.energy), [0.0, 0.0]])
-    loud = np.sqrt(np.convolve(energy, np.ones(3), "valid")[:frames, None])
+    loud = loudness(np.concatenate(take.energy))[:frames]
     table = closed_table(
         [seen], [wanted], [said.onsets], trusted=[trusted], loudness=[loud],
         target=None if person is None else [target],
@@ -436,7 +373,7 @@ def _judge(
 
     lips = list(indices("speech63"))
     up, low = lips.index(13), lips.index(14)
-    rest_opening = float(opening(take.rest))
+    rest_opening = float(opening(seen.rest))
     wanted_opening = wanted[:, up, 1] - wanted[:, low, 1] + rest_opening
     seen_opening = np.concatenate([opening(seen.faces(slice(k, k + 1000))) for k in range(0, frames, 1000)])
     seen_width = np.concatenate([width(seen.faces(slice(k, k + 1000))) for k in range(0, frames, 1000)])
@@ -557,7 +494,8 @@ def _tables(table: dict[str, Any], reference: str, options: Speak) -> list[Any]:
 
     first = next(iter(table.values()))
 
-    def make(title: str, columns: tuple[str, ...], note: str) -> Table:
+    def make(title: str, wished: tuple[str, ...], note: str) -> Table:
+        columns = [name for name in wished if name in first]
         return Table(
             title,
             tuple(f"{name}, {first[name].unit}" if first[name].unit else name for name in columns),

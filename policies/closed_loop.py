@@ -177,6 +177,12 @@ def blocks(frames: int, recordings: int = 1) -> list[slice]:
     return [parts[k] for k in chosen]
 
 
+def loudness(energy: Floats) -> Floats:
+    """Loudness of each picture with its neighbours [shape=(T, 1)], from sums of squares [shape=(T,)]."""
+    padded = np.concatenate([[0.0], energy, [0.0]])
+    return np.sqrt(np.convolve(padded, np.ones(3), "valid"))[:, None]
+
+
 def _within(onsets: Onsets, part: slice) -> Onsets:
     """Onsets inside of a part, counted from its start."""
     start, stop = part.start / FPS, part.stop / FPS
