@@ -89,11 +89,11 @@ class Camera:
         lens = pyrender.PerspectiveCamera(
             yfov=self.spec.vertical_fov, znear=0.05, zfar=4.0, aspectRatio=self.width / self.height
         )
-        self._scene.add(lens, pose=camera_pose(self.spec))
+        self._add(camera=lens, matrix=camera_pose(self.spec))
         x, y, z = light.direction
         for share, source in ((1.0, (x, y, z)), (FILL, (-2.5 * x, 0.3 * y, z))):
             lamp = pyrender.DirectionalLight(intensity=share * light.intensity * exposure)
-            self._scene.add(lamp, pose=_facing(np.array(source)))
+            self._add(light=lamp, matrix=_facing(np.array(source)))
         self._nodes: dict[str, list[Any]] = {}
         for link in dict.fromkeys(part.link for part in self.face.parts):
             self._add_link(pyrender, link)
@@ -108,7 +108,7 @@ class Camera:
             mode=4,
         )
         self._buffer = np.concatenate([seen, self._skin.normals, self._skin.color_0], 1).astype(np.float32)
-        node = self._scene.add(pyrender.Mesh([self._skin]))
+        node = self._add(mesh=pyrender.Mesh([self._skin]))
         self._nodes.setdefault(SKIN_LINK, []).append(node)
 
     def _add_link(self, pyrender: Any, link: str) -> None:
@@ -129,7 +129,22 @@ class Camera:
             material=pyrender.MetallicRoughnessMaterial(doubleSided=True),
             mode=4,
         )
-        self._nodes.setdefault(link, []).append(self._scene.add(pyrender.Mesh([primitive])))
+        self._nodes.setdefault(link, []).append(self._add(mesh=pyrender.Mesh([primitive])))
+
+    def _add(self, **content: Any) -> Any:
+        import pyrender
+
+        number = len(self._scene.nodes)
+
+        class Node(pyrender.Node):
+            # pyrender draws in the order of sets: by address, that would differ from process to process,
+            # and with it the pixels where two parts or lights meet.
+            def __hash__(self) -> int:
+                return number
+
+        node = Node(**content)
+        self._scene.add_node(node)
+        return node
 
     # -- pictures ------------------------------------------------------------------------------------------
 
