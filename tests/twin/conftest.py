@@ -122,3 +122,53 @@ def build() -> SkinMesh:
 @pytest.fixture(scope="session")
 def skin_mesh() -> SkinMesh:
     return build()
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Vertices that skull, jaw and seven lip motors hold, how hard, and goals for pulls in millimetres."""
+
+    mesh: SkinMesh
+    index: NDArray[np.int64]
+    stiffness: NDArray[np.float64]
+    patch: NDArray[np.int64]
+
+    NAMES = ("skull", "jaw", "upper", "lower", "right", "left")
+    PIVOT = np.array((0.0, -0.01, -0.03))
+
+    def goals(self, jaw: float = 0.0, **pulls: tuple[float, float, float]) -> NDArray[np.float64]:
+        goals = self.mesh.rest[self.index].copy()
+        rides = np.isin(self.patch, [self.NAMES.index("jaw"), self.NAMES.index("lower")])
+        c, s = np.cos(jaw), np.sin(jaw)
+        turn = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+        goals[rides] = (goals[rides] - self.PIVOT) @ turn.T + self.PIVOT
+        for name, pull in pulls.items():
+            goals[self.patch == self.NAMES.index(name)] += np.array(pull) * 1e-3
+        return goals
+
+
+@pytest.fixture(scope="session")
+def anchors(skin_mesh: SkinMesh) -> Anchors:
+    rest = skin_mesh.rest
+    edges = np.sort(skin_mesh.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    unique, count = np.unique(edges, axis=0, return_counts=True)
+    border = np.unique(unique[count == 1])
+    lips = np.abs(rest[border] - rest[13]).max(1) < 0.035
+    eyes = (np.abs(rest[border, 1]) < 0.02) & (np.abs(rest[border, 0]) < 0.06)
+    border = border[~lips | eyes]
+    low = rest[border, 1] < -0.05
+
+    def near(*points: int, radius: float = 0.004) -> NDArray[np.int64]:
+        return np.unique(np.concatenate([skin_mesh.near(tuple(rest[p]), radius) for p in points]))
+
+    patches = [
+        np.concatenate([border[~low], near(4, 6, radius=0.008)]),
+        np.concatenate([border[low], near(152, radius=0.012)]),
+        near(0, 37, 267),
+        near(17, 84, 314),
+        near(61),
+        near(291),
+    ]
+    index, first = np.unique(np.concatenate(patches), return_index=True)
+    patch = np.concatenate([np.full(len(p), k) for k, p in enumerate(patches)])[first]
+    return Anchors(skin_mesh, index, np.where(patch < 2, np.inf, 120.0), patch)

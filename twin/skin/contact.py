@@ -26,6 +26,7 @@ CLEARANCE = 2e-4  # m, the distance at which lips begin to press
 MODULUS = 5e9  # N/m per m2 of lip and m of overlap
 DEEP = 2.5e-3  # m, how far inside is still inside
 MARGIN = 2e-3  # m, how far lips may move (together) before candidates are looked up again
+TIE = 1e-9  # share of a squared distance that makes two places equally near
 HEAP = 8  # triangles that lie together
 TOUCHING = 400  # lip vertices nearest the other lip, whose compliance is tabulated
 
@@ -166,8 +167,9 @@ class _Side:
         areas = np.bincount(own.ravel(), np.repeat(area / 6, 3), len(rest))[points]
         self.border = _border(triangles, len(rest))
         n = len(points)
-        self.spots = np.zeros((n, 4), dtype=np.int64)
-        self.shares, self.normals, self.stiff = np.zeros((n, 4)), np.zeros((n, 3)), np.zeros(n)
+        self.spots = np.zeros((2 * n, 4), dtype=np.int64)
+        self.shares, self.normals = np.zeros((2 * n, 4)), np.zeros((2 * n, 3))
+        self.stiff, self._overlaps = np.zeros(2 * n), np.zeros(2 * n)
         self.count = 0
         self._stiffness = MODULUS * areas
         self._clearance = np.full(n, CLEARANCE)
@@ -185,7 +187,7 @@ class _Side:
         press(
             x, self.points, self.triangles, self.border, self._starts, self._lists, self._faces, self._vertex,
             self._clearance, self._stiffness, np.zeros((0, 3)), out, self.spots, self.shares, self.normals,
-            self.stiff,
+            self.stiff, self._overlaps,
         )  # fmt: skip
         return out
 
@@ -194,7 +196,7 @@ class _Side:
         e, self.count = press(
             x, self.points, self.triangles, self.border, self._starts, self._lists, self._faces, self._vertex,
             self._clearance, self._stiffness, gradient, np.zeros(0), self.spots, self.shares, self.normals,
-            self.stiff,
+            self.stiff, self._overlaps,
         )  # fmt: skip
         return e
 
@@ -310,7 +312,7 @@ def lookup(x, points, triangles, reach, starts):
 @njit(cache=True, fastmath=FAST)
 def press(
     x, points, triangles, border, starts, lists, faces, vertex, clearance, stiffness, gradient, distances,
-    spots, shares, normals, stiff,
+    spots, shares, normals, stiff, overlaps,
 ):  # fmt: skip
     """Contact energy (J) and the number of pressed points, of points against triangles.
 
@@ -334,52 +336,60 @@ def press(
     count = 0
     for i in range(points.shape[0]):
         p = points[i]
-        best, nearest, bu, bv, code = DEEP * DEEP, -1, 0.0, 0.0, 0
+        best, nearest, rival = DEEP * DEEP, -1, -1
         for s in range(starts[i], starts[i + 1]):
             t = lists[s]
-            d2, u, v, region = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])
-            if d2 < best:
-                best, nearest, bu, bv, code = d2, t, u, v, region
-        if nearest < 0 or border[nearest] & code:
+            d2 = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])[0]
+            if d2 < best * (1 - TIE):
+                best, nearest, rival = d2, t, -1
+            elif d2 < best * (1 + TIE):
+                rival = t
+        if nearest < 0:
             continue
-        a, b, c = triangles[nearest, 0], triangles[nearest, 1], triangles[nearest, 2]
-        bw = 1.0 - bu - bv
-        dx = x[p, 0] - bw * x[a, 0] - bu * x[b, 0] - bv * x[c, 0]
-        dy = x[p, 1] - bw * x[a, 1] - bu * x[b, 1] - bv * x[c, 1]
-        dz = x[p, 2] - bw * x[a, 2] - bu * x[b, 2] - bv * x[c, 2]
-        if code == 0:
-            nx, ny, nz = faces[nearest, 0], faces[nearest, 1], faces[nearest, 2]
-        else:
-            nx = bw * vertex[a, 0] + bu * vertex[b, 0] + bv * vertex[c, 0]
-            ny = bw * vertex[a, 1] + bu * vertex[b, 1] + bv * vertex[c, 1]
-            nz = bw * vertex[a, 2] + bu * vertex[b, 2] + bv * vertex[c, 2]
-        length = np.sqrt(best)
-        side = 1.0 if dx * nx + dy * ny + dz * nz >= 0 else -1.0
-        distance = side * length
-        if gradient.shape[0] == 0:
-            distances[i] = distance
-            continue
-        overlap = clearance[i] - distance
-        if overlap <= 0:
-            continue
-        if code == 0 or length < 1e-12:  # on the surface only the normal tells the direction
-            size = np.sqrt(nx * nx + ny * ny + nz * nz)
-            nx, ny, nz = nx / size, ny / size, nz / size
-        else:
-            nx, ny, nz = dx / distance, dy / distance, dz / distance
-        k = stiffness[i]
-        e += 0.5 * k * overlap * overlap
-        spots[count, 0], spots[count, 1], spots[count, 2], spots[count, 3] = p, a, b, c
-        shares[count, 0], shares[count, 1], shares[count, 2], shares[count, 3] = 1.0, -bw, -bu, -bv
-        normals[count, 0], normals[count, 1], normals[count, 2] = nx, ny, nz
-        stiff[count] = k
-        for m in range(4):
-            f = -k * overlap * shares[count, m]
-            v = spots[count, m]
-            gradient[v, 0] += f * nx
-            gradient[v, 1] += f * ny
-            gradient[v, 2] += f * nz
-        count += 1
+        found = count
+        for t in (nearest, rival):  # a point between two mirrored places is pushed from both
+            if t < 0:
+                continue
+            a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            d2, bu, bv, code = nearest_on_triangle(x, p, a, b, c)
+            if border[t] & code:
+                continue
+            bw = 1.0 - bu - bv
+            dx = x[p, 0] - bw * x[a, 0] - bu * x[b, 0] - bv * x[c, 0]
+            dy = x[p, 1] - bw * x[a, 1] - bu * x[b, 1] - bv * x[c, 1]
+            dz = x[p, 2] - bw * x[a, 2] - bu * x[b, 2] - bv * x[c, 2]
+            if code == 0:
+                nx, ny, nz = faces[t, 0], faces[t, 1], faces[t, 2]
+            else:
+                nx = bw * vertex[a, 0] + bu * vertex[b, 0] + bv * vertex[c, 0]
+                ny = bw * vertex[a, 1] + bu * vertex[b, 1] + bv * vertex[c, 1]
+                nz = bw * vertex[a, 2] + bu * vertex[b, 2] + bv * vertex[c, 2]
+            length = np.sqrt(d2)
+            distance = length if dx * nx + dy * ny + dz * nz >= 0 else -length
+            if gradient.shape[0] == 0:
+                distances[i] = distance
+                break
+            overlap = clearance[i] - distance
+            if overlap <= 0:
+                continue
+            if code == 0 or length < 1e-12:  # on the surface only the normal tells the direction
+                size = np.sqrt(nx * nx + ny * ny + nz * nz)
+                nx, ny, nz = nx / size, ny / size, nz / size
+            else:
+                nx, ny, nz = dx / distance, dy / distance, dz / distance
+            spots[count, 0], spots[count, 1], spots[count, 2], spots[count, 3] = p, a, b, c
+            shares[count, 0], shares[count, 1], shares[count, 2], shares[count, 3] = 1.0, -bw, -bu, -bv
+            normals[count, 0], normals[count, 1], normals[count, 2] = nx, ny, nz
+            stiff[count] = stiffness[i]
+            overlaps[count] = overlap
+            count += 1
+        for n in range(found, count):
+            stiff[n] /= count - found
+            e += 0.5 * stiff[n] * overlaps[n] * overlaps[n]
+            for m in range(4):
+                f = -stiff[n] * overlaps[n] * shares[n, m]
+                for k in range(3):
+                    gradient[spots[n, m], k] += f * normals[n, k]
     return e, count
 
 
