@@ -41,6 +41,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     },
     "score": {
         "speech": Verb("score_speech:ScoreSpeech", "audio → landmarks against tracked people"),
+        "loop": Verb("score_loop:ScoreLoop", "the whole loop, audio → rig → mirror, against tracked people"),
     },
     "rig": {
         "list": Verb("rig:RigList", "rigs that can be opened, and why the others cannot"),

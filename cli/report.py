@@ -255,7 +255,8 @@ def _curves(report: Report, start: float, end: float) -> str:
         " aria-label='opening over time'>"
     )
     dense = end - start <= DETAIL + 1
-    for event in report.events:
+    written: list[tuple[float, float]] = []  # places of labels, which must not run into each other
+    for event in sorted(report.events, key=lambda event: not event.closes):
         if event.end < start or event.start > end:
             continue
         x0, x1 = x(max(event.start, start)), x(min(event.end, end))
@@ -264,8 +265,11 @@ def _curves(report: Report, start: float, end: float) -> str:
                 f"<rect class=shut x={x0:.1f} y={top} width={max(x1 - x0, 1.5):.1f} "
                 f"height={height - top - bottom} />"
             )
-        if dense and x1 - x0 > 4:
-            out.append(f"<text class=event x={(x0 + x1) / 2:.1f} y=12>{_text(event.label)}</text>")
+        label = event.label.strip("ˈˌ")
+        centre, half = (x0 + x1) / 2, 3.2 * len(label) + 1
+        if label and dense and all(abs(centre - c) > half + h for c, h in written):
+            written.append((centre, half))
+            out.append(f"<text class=event x={centre:.1f} y=12>{_text(label)}</text>")
     for value in _ticks(low, high):
         out.append(f"<line class=grid x1={left} x2={width - 6} y1={y(value):.1f} y2={y(value):.1f} />")
         out.append(f"<text class=tick x={left - 6} y={y(value) + 4:.1f} text-anchor=end>{value:g}</text>")

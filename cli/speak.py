@@ -24,6 +24,7 @@ import tyro
 from numpy.typing import NDArray
 
 from facetwin.cli.progress import Progress
+from facetwin.cli.tables import plain, print_scores, report_tables
 from facetwin.twin.errors import FaceTwinError, UsageError
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     from facetwin.cli.perform import FPS, Shot, prefetch
     from facetwin.cli.take import Take, play
     from facetwin.cli.watcher import Watcher
-    from facetwin.hardware.names import make_rig, parse_name
+    from facetwin.hardware.names import make_rig
     from facetwin.hardware.recording import RecordingWriter
     from facetwin.hardware.safety import SafetyLayer
     from facetwin.policies.controller import SpeechController
@@ -268,9 +269,7 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
 
     torch.set_num_threads(1)  # the other core is the tracker's
     model = SpeechModel.load(options.weights or options.lookahead)
-    scheme, _, given = parse_name(options.rig)
-    ours = {"size": options.size, "seed": options.seed} if scheme == "sim" else {}
-    rig = SafetyLayer(make_rig(options.rig, **{k: v for k, v in ours.items() if k not in given}))
+    rig = SafetyLayer(make_rig(options.rig, **simulated_options(options)))
     if rig.capabilities.camera is None:
         raise UsageError("this rig has no camera, so nothing can be seen or scored", where=options.rig)
     controller = SpeechController(rig.spec)
@@ -318,6 +317,15 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     recording.close()
     played = time.monotonic() - began
     return _judge(options, said, folder, rig, model, person, take, played, began - started)
+
+
+def simulated_options(options: Any) -> dict[str, Any]:
+    """`size` and `seed` of the options, for a simulated rig whose name does not say them already."""
+    from facetwin.hardware.names import parse_name
+
+    scheme, _, given = parse_name(options.rig)
+    ours = {"size": options.size, "seed": options.seed} if scheme == "sim" else {}
+    return {key: value for key, value in ours.items() if key not in given}
 
 
 def _commands(model: Any, controller: Any, said: Said, take: Take) -> Iterator[NDArray[np.floating]]:
@@ -416,14 +424,14 @@ def _judge(
             rate=CONTROL_RATE,
             gap=seen.gap,
             events=said.events,
-            tables=_tables(table, reference, options),
+            tables=report_tables(table, f"Against {reference}, seed {options.seed}. "),
             moments=[Moment(frame / FPS, caption, image) for (frame, caption), image in zip(picked, images)],
             facts=list(facts.items()),
             notes=[*said.info.notes, *([f"the tracker lost the face in {lost} pictures"] if lost else [])],
             video=folder / "face.mp4",
         ),
     )
-    scores = {maker: {name: _finite(s.value) for name, s in row.items()} for maker, row in table.items()}
+    scores = plain(table)
     log = {
         "synthetic": True,
         **facts,
@@ -484,58 +492,6 @@ def _pictures(film: Path, frames: list[int], fps: float) -> list[NDArray[np.uint
     return found
 
 
-#: columns of the two score tables
-CLOSENESS = ("D-P", "D-V", "opening correlation", "offset", "jerk")
-CLOSURES = ("closure", "control", "closure - control", "pucker", "lip-teeth")
-
-
-def _tables(table: dict[str, Any], reference: str, options: Speak) -> list[Any]:
-    from facetwin.cli.report import Table
-
-    first = next(iter(table.values()))
-
-    def make(title: str, wished: tuple[str, ...], note: str) -> Table:
-        columns = [name for name in wished if name in first]
-        return Table(
-            title,
-            tuple(f"{name}, {first[name].unit}" if first[name].unit else name for name in columns),
-            tuple(
-                (maker, tuple(row[name].value if name in row else None for name in columns))
-                for maker, row in table.items()
-            ),
-            tuple(first[name].better for name in columns),
-            note,
-        )
-
-    where = f"Against {reference}, seed {options.seed}. "
-    tables = [
-        make(
-            "Closeness to the reference",
-            CLOSENESS,
-            where
-            + "D-P and D-V: mean distance of position and velocity of 40 lip points. They reward a dead "
-            "dead mouth: read them with the closures. A positive offset is a late picture.",
-        )
-    ]
-    if np.isfinite(first["closure"].value):
-        extra = tuple(n for n in first if n.endswith("geometry"))
-        tables.append(
-            make(
-                "Lips that must meet",
-                (*CLOSURES, *extra),
-                where
-                + "Share of /p b m/ with the lips shut within one frame of the onset, and the same share "
-                "at sounds that ask nothing of the lips; their difference is the score. Shut is below 0.02 u "
-                "by the tracker, below 0.5 mm by geometry.",
-            )
-        )
-    return tables
-
-
-def _finite(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None
-
-
 def _sha256(path: Path) -> str:
     import hashlib
 
@@ -547,19 +503,7 @@ def _sha256(path: Path) -> str:
 
 
 def _print(result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table as Grid
-
-    names = [
-        n for n in (*CLOSENESS, *CLOSURES) if any(row.get(n) is not None for row in result["scores"].values())
-    ]
-    grid = Grid(title=f"{result['seconds']:.2f} s against {result['reference']}")
-    grid.add_column("")
-    for name in names:
-        grid.add_column(name, justify="right")
-    for maker, row in result["scores"].items():
-        grid.add_row(maker, *("–" if row.get(n) is None else f"{row[n]:.3f}" for n in names))
-    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+    print_scores(result["scores"], f"{result['seconds']:.2f} s against {result['reference']}")
     lost = f", face lost in {result['face_lost']} of {result['frames']}" if result["face_lost"] else ""
     print(f"{result['times_realtime']:.2f} x the sound after {result['startup_s']:.1f} s{lost}")
     for file in result["files"]:

@@ -109,7 +109,7 @@ def closed_table(
         for (k, part), face in zip(parts, wished)
     ]
     seen = [takes[k].faces(part) for k, part in parts]
-    frozen = [np.repeat(takes[k].rest[None], part.stop - part.start, 0) for k, part in parts]
+    frozen = [np.repeat(takes[0].rest[None], part.stop - part.start, 0) for _, part in parts]
     rows: list[tuple[str, Callable[[], list[Floats]]]] = [("seen in the mirror", lambda: seen)]
     if target is not None:
         rows.append(("speech model, not executed", lambda: on_rest(target)))
