@@ -110,12 +110,13 @@ class FaceTwin:
             self.face.triangles_of("lower_lip", "lower_rim"),
         )
         self._last: NDArray[np.float64] | None = None
+        self._goals: NDArray[np.float64] | None = None
 
     def move(self, position: ArrayLike, *, fresh: bool = False) -> State:
         """Posture for motor positions [shape=(n,)] in command units.
 
-        The exact skin starts from the last posture, as skin does; `fresh` starts from rest, so that the
-        answer does not depend on the past.
+        The exact skin starts from the last posture, as skin does, or from rest where that is nearer;
+        `fresh` always starts from rest, so that the answer does not depend on the past.
         """
         at = np.asarray(position, dtype=np.float64)
         if at.shape != (self.spec.size,) or not np.isfinite(at).all():
@@ -124,7 +125,7 @@ class FaceTwin:
                 expected=f"{self.spec.size} finite numbers",
             )  # fmt: skip
         goals = self.kinematics.goals(at)
-        start = None if fresh else self._last
+        start = None if fresh or self._far(goals) else self._last
         try:
             vertices = self.skin.solve(goals, start)
             report = getattr(self.skin, "report", None)
@@ -136,8 +137,15 @@ class FaceTwin:
         if lost and start is not None:  # from rest there may be a way where there is none from here
             vertices = self.skin.solve(goals)
             report = getattr(self.skin, "report", None)
-        self._last = vertices
+        self._last, self._goals = vertices, goals
         return State(at.copy(), vertices, self.kinematics.poses(at), self.gap(vertices), report)
+
+    def _far(self, goals: NDArray[np.float64]) -> bool:
+        """Whether rest is a nearer start than the last posture: a jump, which no face makes in one picture."""
+        if self._goals is None:
+            return True
+        held = self.face.rest[self.kinematics.anchored]
+        return bool(np.linalg.norm(goals - self._goals) > np.linalg.norm(goals - held))
 
     def gap(self, vertices: NDArray[np.float64]) -> float:
         """Opening between the lips in m, of skin vertices [shape=(N, 3), m]; below 0 where they overlap."""
@@ -151,7 +159,7 @@ class FaceTwin:
 
     def reset(self) -> None:
         """Forget the last posture: the next solve starts from rest."""
-        self._last = None
+        self._last = self._goals = None
 
     def close(self) -> None:
         """Free the camera; closing twice is fine."""
