@@ -105,7 +105,7 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
 
     # --- Gymnasium ---------------------------------------------------------------------------------
 
-    def render(self) -> Pixels | None:  # type: ignore[override]
+    def render(self) -> Pixels | None:
         """The last picture, uint8 [shape=(height, width, 3)], as the mirror shows it; None without mode."""
         if self.render_mode is None:
             return None
