@@ -98,7 +98,7 @@ def run(options: Babble) -> int:
     if not simulated:
         workers = 1
     workers = max(1, min(workers, len(shards)))
-    _run_shards(options, meta["unit"], shards, workers)
+    _run_shards(options, float(str(meta["unit"])), shards, workers)
     result = _summary(folder, time.perf_counter() - started)
     if options.json:
         print(json.dumps(result))

@@ -39,6 +39,8 @@ class InverseNet(nn.Module):
         self.norm = nn.BatchNorm1d(1024)
         self.second = nn.Linear(1024, 512)
         self.last = nn.Linear(512, motors)
+        self.mean: Tensor
+        self.scale: Tensor
         self.register_buffer("mean", torch.zeros(POINTS * 2 + 3))
         self.register_buffer("scale", torch.ones(POINTS * 2 + 3))
 

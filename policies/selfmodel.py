@@ -38,6 +38,8 @@ class SelfNet(nn.Module):
             nn.Linear(motors, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
             nn.Linear(hidden, POINTS * 2 + 1),
         )  # fmt: skip
+        self.mean: Tensor
+        self.scale: Tensor
         self.register_buffer("mean", torch.zeros(POINTS * 2))
         self.register_buffer("scale", torch.ones(()))
 

@@ -70,7 +70,7 @@ class Kinematics:
             pulls.append((face.near(a.landmarks, a.radius), a.stiffness, share, -1))
         border = set(face.border.tolist())
         held: dict[int, float] = {}
-        pulls = [(np.array([v for v in vs if v not in border], np.int32), *rest) for vs, *rest in pulls]
+        pulls = [(np.array([v for v in vs if v not in border], np.int32), k, s, i) for vs, k, s, i in pulls]
         for vertices, stiffness, _, motor_index in pulls:
             if len(vertices) == 0 and motor_index >= 0:  # glue on the clamped border is merely needless
                 name = spec.names[motor_index]

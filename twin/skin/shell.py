@@ -64,7 +64,8 @@ class Shell:
 
     def areas(self) -> Floats:
         """Rest area of each vertex, a third of its triangles' [shape=(N,), m2]."""
-        return np.bincount(self.triangles.ravel(), np.repeat(self.area / 3, 3), len(self.rest))
+        thirds = np.repeat(self.area / 3, 3)
+        return np.bincount(self.triangles.ravel(), thirds, len(self.rest)).astype(np.float64)
 
     def stiffness(self) -> sp.csc_matrix:
         """Hessian of the energy at rest, [shape=(3N, 3N), N/m]."""
