@@ -21,7 +21,8 @@ class FaceTwinError(Exception):
     hint : str, optional
         The next step for the user.
 
-    >>> print(FaceTwinError("not a command", where="write()", found=(25,), expected="(26,)", hint="use rig.spec"))
+    >>> hint = "use rig.spec"
+    >>> print(FaceTwinError("not a command", where="write()", found=(25,), expected="(26,)", hint=hint))
     write(): not a command; found (25,), expected (26,); next: use rig.spec
     """
 

@@ -1,8 +1,8 @@
 """From motor positions to rigid parts and to where the skin is pulled.
 
-The head is a small tree: body, neck, skull on the neck, and on the skull the jaw, the eyes and the lids. The
-skin lives in the skull's frame; motors pull patches of it (`Pull`), other patches are glued to bone (`Anchor`), and
-its border is clamped to a flange that follows the jaw towards the chin.
+The head is a small tree: body, neck, skull on the neck, and on the skull the jaw, the eyes and the lids.
+The skin lives in the skull's frame; motors pull patches of it (`Pull`), other patches are glued to bone
+(`Anchor`), and its border is clamped to a flange that follows the jaw towards the chin.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Kinematics:
         return out
 
     def poses(self, position: ArrayLike) -> dict[str, Array]:
-        """Where each link is, link -> float64 [shape=(4, 4)], in the body's frame (the face frame at rest)."""
+        """Where each link is, link -> float64 [shape=(4, 4)], in the body's frame (at rest the face's)."""
         local = self.local(position)
         out: dict[str, Array] = {"body": np.eye(4)}
         for name, link in self.face.links.items():  # parents come first

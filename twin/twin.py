@@ -74,7 +74,8 @@ class FaceTwin:
     size : (width, height), px, optional
         Picture size; the rig file's by default.
     samples : 4 or 0
-        Multisampling of the picture. Without it pictures come 2.5 times faster and the tracker's jitter doubles.
+        Multisampling of the picture. Without it pictures come 2.5 times faster and the tracker's jitter
+        doubles.
     tolerance : float, m
         Of the exact solver.
     camera : str
@@ -141,7 +142,7 @@ class FaceTwin:
         return State(at.copy(), vertices, self.kinematics.poses(at), self.gap(vertices), report)
 
     def _far(self, goals: NDArray[np.float64]) -> bool:
-        """Whether rest is a nearer start than the last posture: a jump, which no face makes in one picture."""
+        """Whether rest is a nearer start than the last posture: a jump that no face makes in a picture."""
         if self._goals is None:
             return True
         held = self.face.rest[self.kinematics.anchored]

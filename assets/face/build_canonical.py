@@ -63,7 +63,7 @@ def symmetrise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     z = np.cross(x, p[10] - p[152])
     z /= np.linalg.norm(z)
     p = p @ np.stack([x, np.cross(z, x), z], 1)
-    p[:, 0] -= np.median((p[[168, 6, 197, 195, 5, 4, 1, 13, 14, 152, 10], 0]))
+    p[:, 0] -= np.median(p[[168, 6, 197, 195, 5, 4, 1, 13, 14, 152, 10], 0])
     flipped = p * (-1.0, 1.0, 1.0)
     mirror = np.empty(len(p), np.int64)
     for part in (np.arange(468), np.arange(468, 478)):

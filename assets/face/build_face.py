@@ -1,11 +1,11 @@
-"""Build the face asset: soft skin, eyes, lids, teeth, tongue, mouth cavity, head shell, neck (DESIGN section 5).
+"""Build the face asset: soft skin, eyes, lids, teeth, tongue, mouth cavity, head shell, neck (DESIGN 5).
 
-    python assets/face/build_face.py     # reads canonical.safetensors, writes face.safetensors beside this file
+    python assets/face/build_face.py     # reads canonical.safetensors, writes face.safetensors beside it
 
 Lengths here are metres in the face frame (x face's left, y up, z out, origin between the eyes); 1 u = 90 mm.
 The skin's first 468 vertices are MediaPipe's points. It is the tessellation of FaceMesh, closed at the
-mouth, subdivided once (Loop 1987), with rims that roll into the mouth and the eye openings. A second Loop step,
-stored as a sparse matrix, turns it into the finer mesh that cameras see.
+mouth, subdivided once (Loop 1987), with rims that roll into the mouth and the eye openings. A second Loop
+step, stored as a sparse matrix, turns it into the finer mesh that cameras see.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def orient(triangles: np.ndarray) -> np.ndarray:
 
 
 def loop_matrix(triangles: np.ndarray, count: int) -> tuple[sp.csr_matrix, np.ndarray]:
-    """One step of Loop subdivision: matrix [shape=(new, count)], and the new triangles (old ones first, x 4)."""
+    """One step of Loop subdivision: matrix [shape=(new, count)], new triangles (old ones first, x 4)."""
     edges = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     unique, inverse, uses = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1, 3)
@@ -179,7 +179,7 @@ def boundary_loops(triangles: np.ndarray) -> list[np.ndarray]:
 
 
 def shape_neutral(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
-    """Our resting face: mouth closed with 0.3 mm of air, corners level, eye openings large enough for lids."""
+    """Our resting face: mouth closed with 0.3 mm of air, corners level, eye openings wide enough for lids."""
     p = points.copy()
     for upper, lower in zip(UPPER[3][1:-1], LOWER[3][1:-1]):
         middle = (p[upper] + p[lower]) / 2
@@ -202,7 +202,7 @@ def shape_neutral(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
 def add_rim(
     p: np.ndarray, t: np.ndarray, loop: np.ndarray, rows: list[Callable[[np.ndarray], np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Extrude a boundary loop row by row; returns points, triangles, and the new triangles' loop position and row."""
+    """Extrude a boundary loop row by row: points, triangles, the new triangles' loop position and row."""
     before, n = loop, len(loop)
     new, position = [], []
     for row, make in enumerate(rows):
@@ -260,7 +260,7 @@ def build_skin(canonical: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarra
     segment_top = on_top[position] | on_top[(position + 1) % len(mouth)]
     segment_top &= ~((corner[position] & ~on_top[(position + 1) % len(mouth)]) | (~on_top[position]))
     label = np.concatenate([label, np.where(segment_top, UPPER_RIM, LOWER_RIM)])
-    assert len(label) == len(t) and count < len(t)
+    assert len(label) == len(t) > count
 
     for loop in loops:
         if 33 in loop or 263 in loop:
@@ -416,7 +416,7 @@ def eyeball(centre: np.ndarray) -> tuple[trimesh.Trimesh, np.ndarray]:
 
 
 def lid(centre: np.ndarray, upper: bool, margin: float) -> tuple[trimesh.Trimesh, np.ndarray]:
-    """A lid: the part of a sphere above (or below) the plane through its x axis at elevation `margin` (rad)."""
+    """A lid: the part of a sphere above (or below) the plane through its x axis at `margin` (rad)."""
     sign = 1.0 if upper else -1.0
     elevation = np.concatenate([[0.0, 0.03, 0.06, 0.09], np.linspace(0.14, 1.45, 12)])
     azimuth = np.linspace(-np.pi / 2 * 0.985, np.pi / 2 * 0.985, 33)
