@@ -1,10 +1,10 @@
 """The tracker's response on our face: true opening and width against what it sees (DESIGN section 10).
 
-    python benchmarks/tracker_response.py            # about two minutes; writes docs/pictures/tracker_response.png
+    python benchmarks/tracker_response.py    # about two minutes; draws docs/pictures/tracker_response.png
 
 The twin is posed at known openings of 0 to .25 u in 25 steps (jaw) and known widths (corners), each looked
-at `LOOKS` times with a little neck motion and camera noise. True: the distance of the skin's own points 13 and
-14 (61 and 291) in the skull's frame, over the eye-corner distance. Seen: the tracker's, aligned, in u.
+at `LOOKS` times with a little neck motion and camera noise. True: the distance of the skin's own points 13
+and 14 (61 and 291) in the skull's frame, over the eye-corner distance. Seen: the tracker's, aligned, in u.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ SIZE = 400
 
 
 def poses() -> None:
-    """docs/pictures/poses.jpg: neutral, open, pucker, smile, blink, gaze and more, as the mirror shows them."""
+    """docs/pictures/poses.jpg: neutral, open, pucker, smile, blink, gaze and more, in the mirror."""
     from facetwin.twin.spec import load_rig
     from facetwin.twin.twin import FaceTwin
 

@@ -66,5 +66,5 @@ def test_a_part_that_the_face_lacks_is_named():
 
     face = load_face()
     links = {k: v for k, v in face.links.items() if k != "jaw"}
-    with pytest.raises(FaceTwinError, match="the face has no such part.*jaw"):
+    with pytest.raises(FaceTwinError, match=r"the face has no such part.*jaw"):
         Kinematics(load_rig(), replace(face, links=links))

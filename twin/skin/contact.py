@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.skin.base import Floats, Ints
@@ -56,15 +56,16 @@ class LipContact:
                 raise FaceTwinError(
                     "not triangles of the skin", where=name, found=lip.shape, expected="(n, 3)"
                 )
-        shared = np.intersect1d(*lips)
+        shared = np.intersect1d(lips[0], lips[1])
         corner = [lip[np.isin(lip, shared).any(1)] for lip in lips]
-        self.vertices = np.union1d(*lips)
+        self.vertices = np.union1d(lips[0], lips[1])
         self._sides = []
         for a, b in ((1, 0), (0, 1)):  # lower points on the upper lip, then the other way round
             points = np.setdiff1d(lips[a], corner[a])
             self._sides.append(_Side(rest, points, lips[a], lips[b]))
         self._table = np.full(len(rest), -1, dtype=np.int64)
         self._compliance: Floats | None = None
+        self._response: NDArray[np.float32] | None = None
         self._rest = rest
         self.count = 0
 
@@ -81,10 +82,10 @@ class LipContact:
         return max(side.depth(x) for side in self._sides)
 
     def foresee(self, x: Floats, motion: Floats) -> tuple[Floats | None, float]:
-        """Forces [shape=(3N,), N] that stop a motion [shape=(N, 3), m] at the other lip; its worst overlap.
+        """What stops a motion [shape=(N, 3), m] at the other lip, to add [shape=(3N,), m]; its worst overlap.
 
-        Every lip point is held back by the plane of its nearest place before the motion; the forces are
-        those of springs as stiff as the contact's, on the skin's tabulated compliance. None if nothing meets.
+        Every lip point is held back by the plane of its nearest place before the motion, by springs as
+        stiff as the contact's, on the skin's tabulated compliance. None if nothing meets.
         """
         if self._compliance is None:
             return None, 0.0
@@ -104,7 +105,7 @@ class LipContact:
                 break
             active[np.flatnonzero(active)[force < 0]] = False
         force = np.maximum(force[force >= 0] if len(force) != active.sum() else force, 0)
-        return _spread(len(x), spots[active], shares[active], normals[active], force), worst
+        return self.yielding(spots[active], shares[active], normals[active], force), worst
 
     def soften(self, solve: Callable[[Floats], Floats], free: Floats) -> None:
         """Tabulate how lip vertices yield to forces: the inverse stiffness between the nearest `TOUCHING`."""
@@ -118,17 +119,31 @@ class LipContact:
         chosen = np.sort(self.vertices[np.argsort(near[self.vertices], kind="stable")[:TOUCHING]])
         self._table[chosen] = np.arange(len(chosen))
         dof = (3 * chosen[:, None] + np.arange(3)).ravel()
-        table = np.empty((len(dof), len(dof)))
+        # float32: it only guides the search, and the whole table is walked through in memory
+        self._response = np.empty((len(dof), len(free)), dtype=np.float32)
+        self._compliance = np.empty((len(dof), len(dof)))
         for k, d in enumerate(dof):
             force = np.zeros(len(free))
             force[d] = free[d]
-            table[k] = solve(force)[dof]
-        self._compliance = table
+            answer = solve(force)
+            self._response[k] = answer
+            self._compliance[k] = answer[dof]
+
+    def yielding(self, spots: Ints, shares: Floats, normals: Floats, force: Floats) -> Floats:
+        """How the free skin yields to forces (N) at tabulated contacts: motion [shape=(3N,), m]."""
+        places = self._table[spots]  # (m, 4)
+        rows = np.unique(places)
+        forces = np.zeros((len(rows), 3))
+        where = np.searchsorted(rows, places)
+        np.add.at(forces, where, (force[:, None] * shares)[:, :, None] * normals[:, None, :])
+        dof = (3 * rows[:, None] + np.arange(3)).ravel()
+        assert self._response is not None
+        return combine(self._response, dof, forces.ravel())
 
     def relieve(self, step: Floats) -> Floats | None:
-        """Force [shape=(3N,), N] of the pressed lips against a step [shape=(3N,), m] of the free skin.
+        """What pressed lips take back of a step of the free skin: both [shape=(3N,), m]; None if nothing.
 
-        The Woodbury correction: the step of skin and contact together is that of the forces less this.
+        The Woodbury correction: the step of skin and contact together is the free skin's less this.
         """
         if self._compliance is None:
             return None
@@ -145,13 +160,7 @@ class LipContact:
         yields(self._compliance, places[known], shares, normals, system)
         gap = np.einsum("ma,man,mn->m", shares, step.reshape(-1, 3)[spots], normals)
         force = np.linalg.solve(system, gap)
-        return _spread(len(step) // 3, spots, shares, normals, force)
-
-
-def _spread(count: int, spots: Ints, shares: Floats, normals: Floats, force: Floats) -> Floats:
-    out = np.zeros((count, 3))
-    np.add.at(out, spots, (force[:, None] * shares)[:, :, None] * normals[:, None, :])
-    return out.ravel()
+        return self.yielding(spots, shares, normals, force)
 
 
 class _Side:
@@ -457,6 +466,17 @@ def nearest_on_triangle(x, p, a, b, c):
         s, t, code = vb * scale, vc * scale, 0
     rx, ry, rz = wx - s * ux - t * vx, wy - s * uy - t * vy, wz - s * uz - t * vz
     return rx * rx + ry * ry + rz * rz, s, t, code
+
+
+@njit(cache=True, fastmath=FAST)
+def combine(table, rows, weights):
+    """Sum of rows of a float32 table, weighted."""
+    out = np.zeros(table.shape[1])
+    for k in range(rows.shape[0]):
+        w, r = weights[k], rows[k]
+        for i in range(table.shape[1]):
+            out[i] += w * table[r, i]
+    return out
 
 
 @njit(cache=True, fastmath=FAST)

@@ -26,6 +26,7 @@ STRIDE = 1.5e-3  # m, the longest step of a lip while the lips are near each oth
 FARTHEST = 1.2e-2  # m, the farthest a load step goes at once
 PARTS = 16  # load steps at most, as long as nothing is squashed
 SMALLEST = 1 / 256  # share of the motion
+CAREFUL = 1 / 8  # share of the motion, below which a stuck search is put up with
 COARSE = 1e-4  # m, tolerance of the load steps before the last
 
 
@@ -147,6 +148,11 @@ class ExactSkin:
                         hint="ask for a smaller motion, or start nearer",
                     )  # fmt: skip
                 continue
+            if (
+                run[2] >= fine and run[1] < self.limit and stride > CAREFUL
+            ):  # stuck where lips fold: go slower
+                stride /= 2
+                continue
             x, done, step, energies = run
             at, parts, iterations = to, parts + 1, iterations + done
             traces.append(energies)
@@ -203,8 +209,8 @@ class ExactSkin:
             z = self.factor.solve(q)
             if self.contact is None:
                 return z
-            force, worst = self.contact.foresee(x, shift - z.reshape(-1, 3))
-            return z if force is None else z - self.factor.solve(self._free * force)
+            back, worst = self.contact.foresee(x, shift - z.reshape(-1, 3))
+            return z if back is None else z - back
 
         motion = shift - self._memory.apply(flat, apart).reshape(-1, 3)
         return motion, worst
@@ -266,8 +272,8 @@ class ExactSkin:
         z = self.factor.solve(q)
         if self.contact is None or not self.contact.count:
             return z
-        back = self.contact.relieve(z)  # the share of the force that the touching lips bear
-        return z if back is None else self.factor.solve(q - self._free * back)
+        back = self.contact.relieve(z)
+        return z if back is None else z - back
 
 
 def _anchors(anchored: ArrayLike, stiffness: ArrayLike, count: int) -> tuple[Ints, Floats]:
