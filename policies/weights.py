@@ -43,7 +43,7 @@ def save_weights(path: str | Path, tensors: Mapping[str, NDArray[Any]], sidecar:
     part = path.with_name(path.name + ".part")
     note = sidecar_path(path).with_name(sidecar_path(path).name + ".part")
     try:
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, part)
+        save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, part)
         part.chmod(0o644)  # safetensors leaves it to the owner alone
         note.write_text(json.dumps(dict(sidecar), indent=1, ensure_ascii=False) + "\n", "utf-8")
         os.replace(part, path)
