@@ -37,6 +37,8 @@ class Babble:
     """instead of a babbler: a .npy of commands [shape=(n, motors)] to draw from, each with a little noise"""
     size: int = 256
     """picture size, px"""
+    looks: int = 4
+    """looks of the tracker at each picture, averaged"""
     settle: float = 0.36
     """time that each pose is given, s"""
     workers: int = 0
@@ -58,7 +60,7 @@ def run(options: Babble) -> int:
         raise UsageError("nothing to look at", found=f"{options.frames} frames of {options.size} px")
     folder = options.out
     started = time.perf_counter()
-    with open_rig(options.rig, size=options.size) as rig, Tracker() as tracker:
+    with open_rig(options.rig, size=options.size) as rig, Tracker(looks=options.looks) as tracker:
         if rig.capabilities.camera is None:
             raise UsageError("this rig has no camera", where=options.rig, hint="name a rig that can look")
         babbler(options.babbler, rig.spec, np.random.default_rng(0))
@@ -78,12 +80,13 @@ def run(options: Babble) -> int:
             "babbler": str(options.commands or options.babbler),
             "seed": options.seed,
             "size": options.size,
+            "looks": options.looks,
         }
         folder.mkdir(parents=True, exist_ok=True)
         old = folder / "meta.json"
         if old.exists():
             before = json.loads(old.read_text("utf-8"))
-            for key in ("rig_hash", "babbler", "seed", "size"):
+            for key in ("rig_hash", "babbler", "seed", "size", "looks"):
                 if before.get(key) != meta[key]:
                     what = f"the folder holds other babble ({key})"
                     hint = "take another folder"
@@ -158,7 +161,7 @@ def _work(options: Babble, unit: float, jobs: Any, done: Any) -> None:
     from facetwin.twin.tracker import Tracker
 
     try:
-        with open_rig(options.rig, size=options.size) as rig, Tracker() as tracker:
+        with open_rig(options.rig, size=options.size) as rig, Tracker(looks=options.looks) as tracker:
             rig.activate()
             while (shard := jobs.get()) is not None:
                 rng = np.random.default_rng((options.seed, shard))

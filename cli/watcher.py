@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from facetwin.twin.errors import FaceTwinError
 
+LOOKS = 4  #: looks at each picture, as when the face babbled
 AHEAD = 12  #: pictures that may wait
 PATIENCE = 120.0  #: s without any answer before the tracker counts as stuck
 
@@ -119,7 +120,7 @@ def _watch(jobs: Any, answers: Any) -> None:
 
     cv2.setNumThreads(1)
     try:
-        tracker = Tracker(video=True)
+        tracker = Tracker(looks=LOOKS)
         while True:
             image, mirrored = jobs.get()
             answers.put(tracker.detect(image, mirrored=mirrored))

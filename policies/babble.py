@@ -80,13 +80,19 @@ def mouthing(spec: RigSpec, rng: np.random.Generator, *, symmetric: float = 0.7)
         yield np.clip(command, 0, 1)
 
 
-def mixed(spec: RigSpec, rng: np.random.Generator) -> Iterator[Command]:
-    """Half mouthing, a quarter each of the others, in runs of four so that key poses keep their ways."""
-    sources = [uniform(spec, rng), key_poses(spec, rng), mouthing(spec, rng), mouthing(spec, rng)]
+def mixed(spec: RigSpec, rng: np.random.Generator, *, symmetric: float = 0.6) -> Iterator[Command]:
+    """Half mouthing, a quarter each of the others, in runs of four so that key poses keep their ways.
+
+    A run is symmetric with probability .6: the published robot's babble was wholly so.
+    """
+    mouth = mouthing(spec, rng, symmetric=0.0)
+    sources = [uniform(spec, rng), key_poses(spec, rng), mouth, mouth]
     while True:
         source = sources[rng.integers(len(sources))]
+        both = rng.uniform() < symmetric
         for _ in range(4):
-            yield next(source)
+            command = next(source)
+            yield symmetrise(spec, command) if both else command
 
 
 def symmetrise(spec: RigSpec, command: Command) -> Command:

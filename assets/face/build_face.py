@@ -428,9 +428,9 @@ def lid(centre: np.ndarray, upper: bool, margin: float) -> tuple[trimesh.Trimesh
             [r * np.sin(azimuth), r * np.cos(azimuth) * np.sin(a), r * np.cos(azimuth) * np.cos(a)], 1
         )
         points.append(ring)
-        lash = np.array((0.20, 0.13, 0.12)) if upper else np.array((0.52, 0.38, 0.35))
+        lash = np.array((0.20, 0.13, 0.12)) if upper else np.array((0.38, 0.24, 0.22))
         shade = SKIN * 0.97
-        w = max(0.0, 1 - k / 4) if upper else max(0.0, 1 - k / 2)
+        w = max(0.0, 1 - k / 4) if upper else max(0.0, 1 - k / 3)
         colours.append(np.tile(lash * w + shade * (1 - w), (len(azimuth), 1)))
     mesh = grid_mesh(np.array(points) + centre)
     if upper:
