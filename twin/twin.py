@@ -20,6 +20,8 @@ from facetwin.twin.skin.linear import LinearSkin
 from facetwin.twin.spec import RigSpec
 
 SOLVERS = ("exact", "linear")
+#: lips and rims are cast this many times as thick as the skin: thin ones crumple
+LIPS = 2.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def build_skin(spec: RigSpec, face: Face, kinematics: Kinematics, *, tolerance: 
         Material(young=m.young, thickness=m.thickness, density=m.density),
         upper_lip=face.triangles_of("upper_lip", "upper_rim"),
         lower_lip=face.triangles_of("lower_lip", "lower_rim"),
-        foundation=m.foundation,
+        foundation=m.foundation * (1 - face.jaw_share),  # what the jaw carries is not held to the skull
+        thickness=np.where(face.labels == 0, m.thickness, LIPS * m.thickness),
         tolerance=tolerance,
     )
 

@@ -211,7 +211,10 @@ def add_rim(
         p = np.concatenate([p, q])
         for k in range(n):
             a, b, c, d = before[k], before[(k + 1) % n], after[(k + 1) % n], after[k]
-            new += [(b, a, d), (b, d, c)]
+            if p[loop[k], 0] + p[loop[(k + 1) % n], 0] < 0:  # diagonals mirror each other
+                new += [(b, a, d), (b, d, c)]
+            else:
+                new += [(b, a, c), (a, d, c)]
             position += [(k, row), (k, row)]
         before = after
     return p, np.concatenate([t, np.array(new)]), np.array(position)
