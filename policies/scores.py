@@ -170,6 +170,8 @@ def offset(faces: Sequence[Floats], references: Sequence[Reference], most: int =
     curve = np.zeros(2 * most + 1)
     for face, reference in zip(faces, references):
         a = opening(face) - opening(face).mean()
+        if a.std() < 1e-6:  # a mouth that does not move is not late
+            continue
         b = opening(reference.face) - opening(reference.face).mean()
         n = len(a)
         for k, lag in enumerate(range(-most, most + 1)):
