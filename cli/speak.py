@@ -272,8 +272,8 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     rig = SafetyLayer(make_rig(options.rig, **simulated_options(options)))
     if rig.capabilities.camera is None:
         raise UsageError("this rig has no camera, so nothing can be seen or scored", where=options.rig)
-    controller = SpeechController(rig.spec)
     person = _person(options, folder)
+    controller = SpeechController(rig.spec)
     watcher = stack.enter_context(Watcher())
     stack.enter_context(rig)
     height, width, _ = rig.capabilities.camera
