@@ -78,6 +78,32 @@ class Track:
         b = self._rows[np.clip(low + 1, self._first, last) - self._first, motors]
         return a + (b - a) * (place - low)
 
+    def steer(self, times: Command, first: Command, second: Command) -> Command:
+        """As `at` on a smooth curve (Catmull-Rom), plus `first` x its slope and `second` x its bend.
+
+        With first = 2 zeta / omega and second = 1 / omega^2 this is what a second-order servo must be told
+        for it to stand on the curve: quick closures would otherwise come out small.
+
+        >>> track = Track(iter([np.arange(5)[:, None] / 10]))
+        >>> round(track.steer(np.array([0.06]), np.array([0.04]), np.array([1.0])).item(), 6)
+        0.25
+        """
+        place = np.maximum(np.asarray(times) * FPS, 0.0)  # (n,)
+        low = np.floor(place).astype(int)
+        self._pull(int(low.max()) + 3)
+        last = self._first + len(self._rows) - 1
+        motors = np.arange(len(place))
+        a, b, c, d = (
+            self._rows[np.clip(low + k, self._first, last) - self._first, motors] for k in (-1, 0, 1, 2)
+        )
+        s = place - low
+        one, two, three = (c - a) / 2, a - 2.5 * b + 2 * c - 0.5 * d, (d - a) / 2 + 1.5 * (b - c)
+        value = b + s * (one + s * (two + s * three))
+        slope = one + s * (2 * two + 3 * s * three)
+        bend = 2 * two + 6 * s * three
+        out: Command = np.clip(value + first * FPS * slope + second * FPS**2 * bend, 0.0, 1.0)
+        return out
+
     def has(self, frame: int) -> bool:
         """Whether there is a command for picture `frame`."""
         self._pull(frame + 1)
@@ -139,10 +165,16 @@ def prefetch(pieces: Iterator[Command], ahead: int = 1) -> Iterator[Command]:
 def lead_times(spec: RigSpec) -> Command:
     """How much earlier than seen each motor must be told, float64 [shape=(n,), s].
 
-    Latency, the delay of the servo's second-order lag to slow motion (2 zeta / omega), and half a write.
+    Latency and half a write; the servo's lag is undone by `Track.steer`.
     """
-    lag = [m.latency + 2 * m.damping_ratio / (2 * np.pi * m.natural_frequency) for m in spec.motors]
-    return np.array(lag) + 0.5 / CONTROL_RATE
+    return np.array([m.latency for m in spec.motors]) + 0.5 / CONTROL_RATE
+
+
+def lags(spec: RigSpec) -> tuple[Command, Command]:
+    """2 zeta / omega (s) and 1 / omega^2 (s2) of each servo, two float64 [shape=(n,)]."""
+    omega = 2 * np.pi * np.array([m.natural_frequency for m in spec.motors])
+    zeta = np.array([m.damping_ratio for m in spec.motors])
+    return 2 * zeta / omega, 1 / omega**2
 
 
 def perform(rig: Rig, pieces: Iterator[Command]) -> Iterator[Shot]:
@@ -157,6 +189,7 @@ def perform(rig: Rig, pieces: Iterator[Command]) -> Iterator[Shot]:
     if not track.has(0):
         return
     rest, lead, clock = np.asarray(rig.spec.rest), lead_times(rig.spec), rig.clock
+    first, second = lags(rig.spec)
     delay = max((camera.delay for camera in rig.spec.cameras.values()), default=0.0)
     start = -SETTLE - REST - EASE
     zero = clock.now() - start  # rig time at which the sound begins
@@ -173,8 +206,8 @@ def perform(rig: Rig, pieces: Iterator[Command]) -> Iterator[Shot]:
             if -EASE * FPS <= due < 0:  # no longer at rest, not yet speaking
                 due = 0
         share = np.clip((time + EASE) / EASE, 0.0, 1.0)
-        asked = (1 - share) * rest + share * track.at(time + lead)
+        asked = (1 - share) * rest + share * track.steer(time + lead, first, second)
         sent = rig.write(asked)
         ticks.append(Tick(time, asked, sent, rig.read()))
-        track.forget(time)
+        track.forget(time - 2 / FPS)
         tick += 1

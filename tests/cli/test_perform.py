@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from facetwin.cli.perform import FPS, Track, lead_times, perform, prefetch
+from facetwin.cli.perform import FPS, Track, lags, lead_times, perform, prefetch
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.hardware.sim import SimRig
 from facetwin.policies.scores import peak_lag
@@ -98,9 +98,22 @@ def test_pieces_of_any_size_are_the_same(sway):
     assert play(np.zeros((0, 26))) == []
 
 
-def test_leads_grow_with_slow_servos(sway):
-    lead = lead_times(sway[0])
-    assert lead[sway[0].index("neck_yaw")] > lead[sway[0].index("jaw")] > 0.03
+def test_slow_servos_are_told_earlier_and_more(sway):
+    spec = sway[0]
+    neck, jaw = spec.index("neck_yaw"), spec.index("jaw")
+    assert lead_times(spec)[neck] > lead_times(spec)[jaw] > 0.02
+    first, second = lags(spec)
+    assert first[neck] > first[jaw] > 0.03
+    assert second[neck] > second[jaw] > 0
+
+
+def test_quick_motion_keeps_its_size():
+    spec = SimRig("face26", twin=Blank(), size=8).spec
+    jaw = spec.index("jaw")
+    commands = np.repeat(spec.rest[None], 75, 0)
+    commands[:, jaw] = 0.4 + 0.2 * np.sin(2 * np.pi * 4 * np.arange(75) / FPS)  # 4 Hz, as syllables
+    seen = np.array([shot.frame.truth["position"][jaw] for shot in play(commands) if shot.time >= 0])
+    assert np.ptp(seen[20:60]) == pytest.approx(0.4, rel=0.1)
 
 
 def test_a_track_forgets_but_not_what_it_needs():
