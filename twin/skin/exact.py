@@ -22,7 +22,7 @@ from facetwin.twin.skin.shell import FAST, build_shell
 MEMORY = 20  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
 LONGEST = 4e-3  # m, the longest step of a vertex in one iteration
-STRIDE = 1.5e-3  # m, the longest step of a lip while the lips are near each other
+STRIDE = 6e-3  # m, the longest step of a lip while the lips are near each other
 FARTHEST = 1.2e-2  # m, the farthest a load step goes at once
 PARTS = 16  # load steps at most, as long as nothing is squashed
 SMALLEST = 1 / 256  # share of the motion
