@@ -80,6 +80,7 @@ class Camera:
             ) from None
         inner = self._renderer._renderer
         inner._program_cache = ShaderProgramCache(shader_dir=str(SHADERS))
+        _read_colour_only(inner)
         if self.samples == 0:
             _no_multisampling(inner)
         light, exposure = self.spec.light, self.spec.exposure
@@ -253,6 +254,25 @@ def _keep_display(platform: Any) -> None:
             EGL.eglDestroyContext(display, context)
 
     platform.delete_context = delete_context
+
+
+def _read_colour_only(renderer: Any) -> None:
+    """Leave out the depth picture, which pyrender resolves, reads and converts every time."""
+    from OpenGL import GL
+
+    def read(scene: Any, flags: int) -> tuple[NDArray[np.uint8], None]:
+        width, height = renderer._main_fb_dims[0], renderer._main_fb_dims[1]
+        if renderer._main_fb_ms != renderer._main_fb:
+            GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, renderer._main_fb_ms)
+            GL.glBindFramebuffer(GL.GL_DRAW_FRAMEBUFFER, renderer._main_fb)
+            box = (0, 0, width, height)
+            GL.glBlitFramebuffer(*box, *box, GL.GL_COLOR_BUFFER_BIT, GL.GL_LINEAR)
+        GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, renderer._main_fb)
+        GL.glPixelStorei(GL.GL_PACK_ALIGNMENT, 1)
+        pixels = GL.glReadPixels(0, 0, width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE)
+        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)[::-1], None
+
+    renderer._read_main_framebuffer = read
 
 
 def _no_multisampling(renderer: Any) -> None:
