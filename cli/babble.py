@@ -18,6 +18,8 @@ from facetwin.cli.progress import Progress
 from facetwin.twin.errors import FaceTwinError, UsageError
 
 SHARD = 100  # poses a file
+COMMANDS = "commands.npy"  # what speech asks, beside the shards
+CLIPS = 60  # recordings that it is taken from
 CONTROL_RATE = 50
 
 
@@ -33,8 +35,8 @@ class Babble:
     """rig name or TOML file"""
     babbler: str = "mixed"
     """mixed, uniform, keyposes or mouthing"""
-    commands: Path | None = None
-    """instead of a babbler: a .npy of commands [shape=(n, motors)] to draw from, each with a little noise"""
+    speech: Path | None = None
+    """instead of a babbler: around what speech asks of the face, from this dataset of `facetwin track`"""
     size: int = 256
     """picture size, px"""
     looks: int = 4
@@ -77,7 +79,7 @@ def run(options: Babble) -> int:
             "rig_hash": rig.spec.hash,
             "motors": list(rig.spec.names),
             "unit": fit_unit(np.array(seen)),
-            "babbler": str(options.commands or options.babbler),
+            "babbler": "around speech" if options.speech else options.babbler,
             "seed": options.seed,
             "size": options.size,
             "looks": options.looks,
@@ -92,6 +94,8 @@ def run(options: Babble) -> int:
                     hint = "take another folder"
                     raise UsageError(what, where=folder, found=before.get(key), expected=meta[key], hint=hint)
             meta = before
+        if options.speech and not (folder / COMMANDS).exists():
+            np.save(folder / COMMANDS, _spoken(rig.spec, options.speech))
         (folder / "meta.json.part").write_text(json.dumps(meta, indent=1) + "\n", "utf-8")
         os.replace(folder / "meta.json.part", old)
     shards = [
@@ -148,6 +152,8 @@ def _run_shards(options: Babble, unit: float, shards: list[int], workers: int) -
                     raise FaceTwinError(message)
                 bar.advance(message)
                 left -= message
+            for process in crew:  # the last shards are being written
+                process.join(60)
     finally:
         for process in crew:
             process.terminate()
@@ -169,8 +175,8 @@ def _work(options: Babble, unit: float, jobs: Any, done: Any) -> None:
                 if rig.status.state != "active":
                     rig.activate()
                 source = (
-                    _around(options.commands, rng)
-                    if options.commands
+                    _around(options.out / COMMANDS, rng)
+                    if options.speech
                     else babbler(options.babbler, rig.spec, rng)
                 )
                 rows: list[tuple[Any, ...]] = []
@@ -199,6 +205,20 @@ def _work(options: Babble, unit: float, jobs: Any, done: Any) -> None:
                 )
     except Exception as error:
         done.put(f"babbling failed: {error}")
+
+
+def _spoken(spec: Any, dataset: Path) -> Any:
+    """Commands for the first recordings of a dataset, float32 [shape=(n, motors)], by the present weights."""
+    from facetwin.policies.controller import SpeechController
+    from facetwin.policies.dataset import load_clips
+    from facetwin.policies.speech import SpeechModel
+
+    model, controller = SpeechModel.load(), SpeechController(spec)
+    rows = []
+    for clip in load_clips(dataset, CLIPS):
+        controller.reset()
+        rows.append(controller.commands(model(clip.samples)))
+    return np.concatenate(rows)
 
 
 def _around(file: Path, rng: np.random.Generator) -> Iterator[Any]:
