@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,11 +96,12 @@ class Tracker:
         self, picture: NDArray[np.uint8], flip: bool, dx: float, dy: float, scale: float, turn: float
     ) -> NDArray[np.float32] | None:
         height, width = picture.shape[:2]
-        changed, back = picture, np.eye(2, 3)
+        changed: NDArray[Any] = picture
+        back: NDArray[Any] = np.eye(2, 3)
         if (dx, dy, scale, turn) != (0.0, 0.0, 1.0, 0.0):
             import cv2
 
-            way = cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale)
+            way: NDArray[Any] = cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale)
             way[:, 2] += (dx * width, dy * height)
             changed = cv2.warpAffine(picture, way, (width, height), borderMode=cv2.BORDER_REPLICATE)
             back = cv2.invertAffineTransform(way)
