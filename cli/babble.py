@@ -29,7 +29,7 @@ class Babble:
 
     out: Path
     """folder to write; an interrupted run is taken up where it stopped"""
-    frames: int = 2000
+    frames: int = 4000
     """poses to look at"""
     rig: str = "sim:"
     """rig name or TOML file"""
@@ -39,7 +39,7 @@ class Babble:
     """instead of a babbler: around what speech asks of the face, from this dataset of `facetwin track`"""
     size: int = 256
     """picture size, px"""
-    looks: int = 4
+    looks: int = 6
     """looks of the tracker at each picture, averaged"""
     settle: float = 0.36
     """time that each pose is given, s"""

@@ -31,7 +31,7 @@ class Mirror:
     ----------
     commands : float32 [shape=(n, 26)], as really sent
     face : float32 [shape=(n, 113, 2), u], `face113`, aligned
-    turn : float32 [shape=(n, 3), rad], head rotation as seen (rotation vector)
+    turn : float32 [shape=(n, 3), rad], rotation vector that turns the seen head back upright
     gap : float32 [shape=(n,), mm], lip gap by geometry; NaN where the rig does not know
     found : bool [shape=(n,)], a face was found at the first try
     shard : int64 [shape=(n,)]
@@ -67,7 +67,7 @@ def looked(landmarks: ArrayLike, unit: float) -> tuple[Floats, Floats]:
     from scipy.spatial.transform import Rotation
 
     face = align(landmarks, unit=unit)[..., indices("face113"), :2]
-    turn = Rotation.from_matrix(head_rotation(landmarks)).as_rotvec().astype(np.float32)
+    turn = Rotation.from_matrix(head_rotation(landmarks)).inv().as_rotvec().astype(np.float32)
     return np.ascontiguousarray(face, dtype=np.float32), turn
 
 

@@ -122,9 +122,9 @@ def fit_unit(points: ArrayLike) -> float:
 
 
 def head_rotation(points: ArrayLike) -> NDArray[np.float64]:
-    """Rotation of the head in the camera's view, float64 [shape=(..., 3, 3)]: canonical to seen."""
+    """Rotation of the head in the camera's view, float64 [shape=(..., 3, 3)]: canonical to seen (R @ x)."""
     p = np.asarray(points, dtype=np.float64) * (1.0, -1.0, -1.0)
-    return np.swapaxes(_umeyama(p)[0], -1, -2)
+    return _umeyama(p)[0]
 
 
 def _umeyama(p: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
