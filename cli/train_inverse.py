@@ -22,9 +22,11 @@ class TrainInverse:
     """weights to write; default: the shipped ones of this rig"""
     rig: str = "face26"
     """rig table that was babbled"""
-    epochs: int = 120
+    epochs: int = 25
     """passes over the data"""
-    combine: float = 0.5
+    dreams: int = 40000
+    """poses that a self-model of the same babble adds to the training poses; 0: none (then --epochs 150)"""
+    combine: float = 0.3
     """share of pairs whose eyes and brows come from another pose"""
     seed: int = 0
     """of everything random"""
@@ -37,20 +39,30 @@ def run(options: TrainInverse) -> int:
     import numpy as np
 
     from facetwin import assets
+    from facetwin.policies.dream import dream, together
     from facetwin.policies.inverse import InverseModel, command_errors
     from facetwin.policies.mirror import load_mirror
+    from facetwin.policies.selfmodel import SelfModel
     from facetwin.policies.weights import provenance
     from facetwin.twin.spec import load_rig
 
     spec = load_rig(options.rig)
     data, meta = load_mirror(*options.babble)
     train, check, test = data.split()
+    lived = train
+    if options.dreams:
+        with Progress("dreaming", total=150) as bar:
+            model_of_self = SelfModel.fit(
+                train, check, spec=spec, seed=options.seed, progress=lambda _: bar.advance(1)
+            )
+        dreamt = dream(model_of_self, train, check, spec, poses=options.dreams, seed=options.seed)
+        train = together(train, train, train, dreamt)
     with Progress("training the inverse model", total=options.epochs) as bar:
         model = InverseModel.fit(
             train, check, spec=spec, epochs=options.epochs, combine=options.combine, seed=options.seed,
             progress=lambda _: bar.advance(1),
         )  # fmt: skip
-    errors = command_errors(model, train, test, seed=options.seed)
+    errors = command_errors(model, lived, test, seed=options.seed)
     moving = np.array([m.group != "neck" for m in spec.motors])
     means = {name: float(e[moving].mean()) for name, e in errors.items()}
     ratio = means["inverse model"] / means["nearest"]
@@ -73,7 +85,8 @@ def run(options: TrainInverse) -> int:
             "motors": meta["motors"],
             "unit": meta["unit"],
             "rest": [float(v) for v in spec.rest],
-            "split": {"train": len(train), "validation": len(check), "test": len(test)},
+            "dreams": options.dreams,
+            "split": {"train": len(lived), "validation": len(check), "test": len(test)},
             "scores": scores,
         },
     )

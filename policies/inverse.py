@@ -27,7 +27,7 @@ LIPS = len(SETS["lips40"])
 #: places of eyes, irises and brows in `face113`, everything between lips and jaw
 UPPER = slice(LIPS, POINTS - len(SETS["jaw11"]))
 #: jitter of the tracker on our face, u: added to the inputs while training
-JITTER = 0.002
+JITTER = 0.001
 
 
 class InverseNet(nn.Module):
