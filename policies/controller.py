@@ -30,7 +30,7 @@ LOWER_LIP = SETS["face113"].index(14)
 class Tuning:
     """What the refinement weighs; errors in u squared, scaled by `JITTER` of the tracker (0.004 u)."""
 
-    steps: int = 60
+    steps: int = 100
     """Adam steps for each piece"""
     rate: float = 0.04
     """their size, in commands"""
@@ -38,12 +38,12 @@ class Tuning:
     """weight of the 40 lip points"""
     jaw: float = 0.15
     """weight of the 11 jaw points"""
-    opening: float = 4.0
+    opening: float = 8.0
     """weight of the opening alone"""
     gap: float = 6.0
     """weight of a gap (mm, squared) where the mouth is wanted shut"""
-    shut: float = 0.02
-    """wanted openings below this (u) are closures (DESIGN section 10)"""
+    shut: float = 0.015
+    """wanted openings below this (u) are closures; .015 keeps controls more open than .02 (training clips)"""
     press: float = -0.2
     """gap aimed at in a closure, mm; a little below touching"""
     stay: float = 0.02
