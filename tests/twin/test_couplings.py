@@ -123,4 +123,8 @@ def test_batches_and_hopeless_limits():
 
 def test_most_of_the_cube_is_allowed():
     commands = np.random.default_rng(0).random((4000, 26))
-    assert BOTH["face26"].allowed(commands).mean() > 0.7
+    lids = [rule for rule in FACE26.couplings if "lids do not cross" in rule.name]
+    others = FACE26.with_(couplings=tuple(rule for rule in FACE26.couplings if rule not in lids))
+    assert len(lids) == 2
+    assert Couplings(others).allowed(commands).mean() > 0.7
+    assert BOTH["face26"].allowed(commands).mean() > 0.5  # lids that do not cross are geometry, and cost more
