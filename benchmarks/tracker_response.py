@@ -3,8 +3,9 @@
     python benchmarks/tracker_response.py    # about two minutes; draws docs/pictures/tracker_response.png
 
 The twin is posed at known openings of 0 to .25 u in 25 steps (jaw) and known widths (corners), each looked
-at `LOOKS` times with a little neck motion and camera noise. True: the distance of the skin's own points 13
-and 14 (61 and 291) in the skull's frame, over the eye-corner distance. Seen: the tracker's, aligned, in u.
+at in `LOOKS` pictures with a little neck motion and camera noise. True: the distance of the skin's own
+points 13 and 14 (61 and 291) in the skull's frame, over the eye-corner distance. Seen: the tracker's,
+aligned, in u.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ REST_GAP = 0.0003  # m between the points of the shut mouth
 
 def main() -> None:
     """Measure, print the table, draw the plot, write the figures."""
-    spec, rng = load_rig(), np.random.default_rng(SEED)
+    spec = load_rig()
     noise = spec.cameras["mirror"].noise
     jaw = spec.index("jaw")
     stretch = [i for i, n in enumerate(spec.names) if n.endswith("corner_stretch")]
     neck = spec.group("neck")
-    with FaceTwin(spec) as twin, Tracker() as tracker:
+    with FaceTwin(spec) as twin, Tracker(looks=4) as tracker:  # as `speak` looks
         u = twin.face.metres_per_u
 
         def true_opening(v: np.ndarray) -> float:
@@ -43,6 +44,7 @@ def main() -> None:
 
         def look(command: np.ndarray) -> np.ndarray:
             found = []
+            rng = np.random.default_rng(SEED)  # the same sway and noise at every step
             for _ in range(LOOKS):
                 at = command.copy()
                 at[neck] += rng.normal(0, 0.06, len(neck))
