@@ -39,11 +39,11 @@ def run(options: TrainInverse) -> int:
     import numpy as np
 
     from facetwin import assets
+    from facetwin.cli.learned import babble_sidecar
     from facetwin.policies.dream import dream, together
     from facetwin.policies.inverse import InverseModel, command_errors
     from facetwin.policies.mirror import load_mirror
     from facetwin.policies.selfmodel import SelfModel
-    from facetwin.policies.weights import provenance
     from facetwin.twin.spec import load_rig
 
     spec = load_rig(options.rig)
@@ -72,24 +72,9 @@ def run(options: TrainInverse) -> int:
         "per_motor": {m: {k: float(e[i]) for k, e in errors.items()} for i, m in enumerate(spec.names)},
     }
     path = options.out or assets.path("weights", f"inverse_{spec.name}.safetensors")
-    model.save(
-        path,
-        {
-            "kind": "inverse model",
-            "data": f"facetwin babble, {len(data)} poses, babbler {meta['babbler']}, seed {meta['seed']}",
-            "licence": "Apache-2.0",
-            **provenance(),
-            "seed": options.seed,
-            "rig": spec.name,
-            "rig_hash": meta["rig_hash"],
-            "motors": meta["motors"],
-            "unit": meta["unit"],
-            "rest": [float(v) for v in spec.rest],
-            "dreams": options.dreams,
-            "split": {"train": len(lived), "validation": len(check), "test": len(test)},
-            "scores": scores,
-        },
-    )
+    parts = (lived, check, test)
+    sidecar = babble_sidecar("inverse model", spec, meta, options.seed, parts, scores)
+    model.save(path, {**sidecar, "dreams": options.dreams})
     if options.json:
         print(json.dumps({"weights": str(path), "scores": scores}))
         return 0

@@ -34,10 +34,10 @@ class TrainSelf:
 def run(options: TrainSelf) -> int:
     """Train, score on held-out babble, write the weights."""
     from facetwin import assets
+    from facetwin.cli.learned import babble_sidecar
     from facetwin.policies.inverse import _nearest
     from facetwin.policies.mirror import load_mirror
     from facetwin.policies.selfmodel import SelfModel, with_mirror_images
-    from facetwin.policies.weights import provenance
     from facetwin.twin.spec import load_rig
 
     spec = load_rig(options.rig)
@@ -79,23 +79,8 @@ def run(options: TrainSelf) -> int:
         )
         table["mean face"]["gap_mm"] = float(np.abs(np.nanmedian(train.gap) - test.gap)[known].mean())
     path = options.out or assets.path("weights", f"self_{spec.name}.safetensors")
-    model.save(
-        path,
-        {
-            "kind": "self-model",
-            "data": f"facetwin babble, {len(data)} poses, babbler {meta['babbler']}, seed {meta['seed']}",
-            "licence": "Apache-2.0",
-            **provenance(),
-            "seed": options.seed,
-            "rig": spec.name,
-            "rig_hash": meta["rig_hash"],
-            "motors": meta["motors"],
-            "unit": meta["unit"],
-            "rest": [float(v) for v in spec.rest],
-            "split": {"train": len(train), "validation": len(check), "test": len(test)},
-            "scores": table,
-        },
-    )
+    parts = (train, check, test)
+    model.save(path, babble_sidecar("self-model", spec, meta, options.seed, parts, table))
     if options.json:
         print(json.dumps({"weights": str(path), "scores": table}))
     else:
