@@ -123,7 +123,8 @@ def _run_shards(options: Babble, unit: float, shards: list[int], workers: int) -
     for _ in range(workers):
         jobs.put(None)
     crew = [
-        context.Process(target=_work, args=(options, unit, jobs, done), daemon=True) for _ in range(workers)
+        context.Process(target=_work, args=(options, unit, SHARD, jobs, done), daemon=True)
+        for _ in range(workers)
     ]
     kept = {k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "LP_NUM_THREADS")}
     os.environ.update(OMP_NUM_THREADS="1", LP_NUM_THREADS="1")
@@ -160,7 +161,7 @@ def _run_shards(options: Babble, unit: float, shards: list[int], workers: int) -
             process.join()
 
 
-def _work(options: Babble, unit: float, jobs: Any, done: Any) -> None:
+def _work(options: Babble, unit: float, poses: int, jobs: Any, done: Any) -> None:
     from facetwin.hardware.names import open_rig
     from facetwin.policies.babble import babbler
     from facetwin.policies.mirror import Mirror, looked, save_shard
@@ -181,7 +182,7 @@ def _work(options: Babble, unit: float, jobs: Any, done: Any) -> None:
                 )
                 rows: list[tuple[Any, ...]] = []
                 last = None
-                for _ in range(SHARD):
+                for _ in range(poses):
                     points, sent, gap = _look(rig, tracker, next(source), options.settle)
                     found = points is not None
                     last = points if found else last
