@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own) and return the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+    # pools of the libraries wait for each other by spinning: a third of `speak`'s time on two cores
+    for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(pool, "1")
     as_json = "--json" in args
     with contextlib.suppress(ValueError):  # a signal handler belongs to the main thread
         # a terminated command closes its rig and removes what is half-written, like an interrupted one

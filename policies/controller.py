@@ -80,6 +80,7 @@ class SpeechController:
                     "weights of another rig", where=type(part).__name__, found=part.sidecar.get("rig"),
                     expected=spec.name, hint="train on babble of this rig",
                 )  # fmt: skip
+        self.model.net.requires_grad_(False)  # only commands are moved
         self.tuning = tuning or Tuning()
         self.retarget = Retarget(self.model.static, self.model.low, self.model.high, self.tuning.alpha)
         self._mouth = np.concatenate([spec.group("jaw"), spec.group("lips")])
