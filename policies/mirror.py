@@ -33,7 +33,7 @@ class Mirror:
     face : float32 [shape=(n, 113, 2), u], `face113`, aligned
     turn : float32 [shape=(n, 3), rad], rotation vector that turns the seen head back upright
     gap : float32 [shape=(n,), mm], lip gap by geometry; NaN where the rig does not know
-    found : bool [shape=(n,)], a face was found at the first try
+    found : bool [shape=(n,)], a face was found (the tracker's second try counts)
     shard : int64 [shape=(n,)]
     """
 
