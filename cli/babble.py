@@ -1,4 +1,8 @@
-"""`facetwin babble`: move at random before the mirror and write down what it looked like."""
+"""`facetwin babble`: move at random before the mirror and record what it looked like.
+
+Recordings of a hundred poses each (`facetwin.hardware.recording`), beside each other in one folder: each
+is made by one process from a seed of its own, so a run that was killed goes on where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,19 @@ from typing import Any
 
 import numpy as np
 
+from facetwin.cli.babbled import clear, is_whole, mirror_of, run_folder, runs
 from facetwin.cli.progress import Progress
 from facetwin.twin.errors import FaceTwinError, UsageError
 
-SHARD = 100  # poses a file
-COMMANDS = "commands.npy"  # what speech asks, beside the shards
+RUN = 100  # poses a recording
+COMMANDS = "commands.npy"  # what speech asks, beside the recordings
 CLIPS = 60  # recordings that it is taken from
 CONTROL_RATE = 50
 
 
 @dataclass(frozen=True)
 class Babble:
-    """Move at random before the mirror; what was sent and what was seen becomes a folder of shards."""
+    """Move at random before the mirror; what was sent and what was seen becomes a folder of recordings."""
 
     out: Path
     """folder to write; an interrupted run is taken up where it stopped"""
@@ -68,8 +73,9 @@ def run(options: Babble) -> int:
         babbler(options.babbler, rig.spec, np.random.default_rng(0))
         simulated = rig.capabilities.simulated
         rig.activate()
-        seen = [_look(rig, tracker, rig.spec.rest, options.settle)[0] for _ in range(4)]
-        if any(s is None for s in seen):
+        frames = [_look(rig, rig.spec.rest, options.settle) for _ in range(4)]
+        seen = [tracker.detect(frame.image, mirrored=frame.mirrored) for frame in frames]
+        if any(points is None for points in seen):
             raise FaceTwinError(
                 "no face in the mirror", where=options.rig, hint="light, distance, aim of the camera"
             )
@@ -98,14 +104,12 @@ def run(options: Babble) -> int:
             np.save(folder / COMMANDS, _spoken(rig.spec, options.speech))
         (folder / "meta.json.part").write_text(json.dumps(meta, indent=1) + "\n", "utf-8")
         os.replace(folder / "meta.json.part", old)
-    shards = [
-        k for k in range(-(-options.frames // SHARD)) if not (folder / f"shard-{k:05d}.safetensors").exists()
-    ]
+    left = [k for k in range(-(-options.frames // RUN)) if not _done(run_folder(folder, k), simulated)]
     workers = options.workers or os.cpu_count() or 1
     if not simulated:
         workers = 1
-    workers = max(1, min(workers, len(shards)))
-    _run_shards(options, float(str(meta["unit"])), shards, workers)
+    workers = max(1, min(workers, len(left)))
+    _run_all(options, float(str(meta["unit"])), left, workers)
     result = _summary(folder, time.perf_counter() - started)
     if options.json:
         print(json.dumps(result))
@@ -114,16 +118,24 @@ def run(options: Babble) -> int:
     return 0
 
 
-def _run_shards(options: Babble, unit: float, shards: list[int], workers: int) -> None:
+def _done(run: Path, repeatable: bool) -> bool:
+    """Whether a recording need not be made again: what a real rig did is kept, torn or not."""
+    if is_whole(run) or (not repeatable and (run / "meta.json").exists()):
+        return True
+    clear(run)
+    return False
+
+
+def _run_all(options: Babble, unit: float, numbers: list[int], workers: int) -> None:
     context = mp.get_context("spawn")
     jobs: Any = context.Queue()
     done: Any = context.Queue()
-    for shard in shards:
-        jobs.put(shard)
+    for number in numbers:
+        jobs.put(number)
     for _ in range(workers):
         jobs.put(None)
     crew = [
-        context.Process(target=_work, args=(options, unit, SHARD, jobs, done), daemon=True)
+        context.Process(target=_work, args=(options, unit, RUN, jobs, done), daemon=True)
         for _ in range(workers)
     ]
     kept = {k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "LP_NUM_THREADS")}
@@ -137,7 +149,7 @@ def _run_shards(options: Babble, unit: float, shards: list[int], workers: int) -
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
-    left = len(shards) * SHARD
+    left = len(numbers) * RUN
     try:
         with Progress("babbling", total=left) as bar:
             while left > 0:
@@ -153,7 +165,7 @@ def _run_shards(options: Babble, unit: float, shards: list[int], workers: int) -
                     raise FaceTwinError(message)
                 bar.advance(message)
                 left -= message
-            for process in crew:  # the last shards are being written
+            for process in crew:  # the last recordings are being closed
                 process.join(60)
     finally:
         for process in crew:
@@ -163,15 +175,16 @@ def _run_shards(options: Babble, unit: float, shards: list[int], workers: int) -
 
 def _work(options: Babble, unit: float, poses: int, jobs: Any, done: Any) -> None:
     from facetwin.hardware.names import open_rig
+    from facetwin.hardware.recording import RecordingWriter
     from facetwin.policies.babble import babbler
-    from facetwin.policies.mirror import Mirror, looked, save_shard
+    from facetwin.twin.landmarks import align, head_turn
     from facetwin.twin.tracker import Tracker
 
     try:
         with open_rig(options.rig, size=options.size) as rig, Tracker(looks=options.looks) as tracker:
             rig.activate()
-            while (shard := jobs.get()) is not None:
-                rng = np.random.default_rng((options.seed, shard))
+            while (number := jobs.get()) is not None:
+                rng = np.random.default_rng((options.seed, number))
                 rig.home(seed=int(rng.integers(2**31)))
                 if rig.status.state != "active":
                     rig.activate()
@@ -180,30 +193,20 @@ def _work(options: Babble, unit: float, poses: int, jobs: Any, done: Any) -> Non
                     if options.speech
                     else babbler(options.babbler, rig.spec, rng)
                 )
-                rows: list[tuple[Any, ...]] = []
-                last = None
-                for _ in range(poses):
-                    points, sent, gap = _look(rig, tracker, next(source), options.settle)
-                    found = points is not None
-                    last = points if found else last
-                    rows.append((sent, np.zeros((478, 3), np.float32) if last is None else last, gap, found))
-                    done.put(1)
-                landmarks = np.array([r[1] for r in rows])
-                found_all = np.array([r[3] for r in rows])
-                landmarks[~landmarks.any((1, 2))] = landmarks[found_all][0] if found_all.any() else 0
-                face, turn = looked(landmarks, unit)
-                save_shard(
-                    options.out,
-                    shard,
-                    Mirror(
-                        commands=np.array([r[0] for r in rows], np.float32),
-                        face=face,
-                        turn=turn,
-                        gap=np.array([r[2] for r in rows], np.float32),
-                        found=found_all,
-                        shard=np.zeros(len(rows), np.int64),
-                    ),
-                )
+                zero, meta = rig.clock.now(), {"unit": unit, "looks": options.looks}
+                with RecordingWriter(
+                    run_folder(options.out, number), rig.spec, fps=1.0, seed=options.seed, meta=meta
+                ) as recording:
+                    for _ in range(poses):
+                        frame = _look(rig, next(source), options.settle, recording, zero)
+                        gap = frame.truth["gap_mm"] if frame.truth else None
+                        picture = recording.picture(frame.time - zero, frame.image, gap_mm=gap)
+                        points = tracker.detect(frame.image, mirrored=frame.mirrored)
+                        if points is None:
+                            recording.landmarks(picture, None)
+                        else:
+                            recording.landmarks(picture, align(points, unit=unit), head_turn(points))
+                        done.put(1)
     except Exception as error:
         done.put(f"babbling failed: {error}")
 
@@ -230,30 +233,31 @@ def _around(file: Path, rng: np.random.Generator) -> Iterator[Any]:
             yield np.clip(row + rng.normal(0, 0.04, len(row)), 0, 1)
 
 
-def _look(rig: Any, tracker: Any, command: Any, settle: float) -> tuple[Any, Any, float]:
-    """Go to a command, wait until it is reached, look: landmarks or None, what was sent, lip gap in mm."""
+def _look(rig: Any, command: Any, settle: float, recording: Any = None, zero: float = 0.0) -> Any:
+    """Go to a command, wait until it is reached, and take a picture; what was sent is recorded."""
     clock = rig.clock
     delay = max((camera.delay for camera in rig.spec.cameras.values()), default=0.0)
-    end = clock.now() + 4.0
+
+    def write() -> Any:
+        now, sent = clock.now(), rig.write(command)
+        if recording is not None:
+            recording.write(now - zero, command, sent, rig.read())
+        return sent
+
+    end, last = clock.now() + 4.0, None
     while True:
-        sent = rig.write(command)
-        clock.sleep(1 / CONTROL_RATE)
-        again = rig.write(command)
-        if np.abs(again - sent).max() < 1e-6 or clock.now() > end:
+        sent = write()
+        if (last is not None and np.abs(sent - last).max() < 1e-6) or clock.now() > end:
             break
+        last = sent
+        clock.sleep(1 / CONTROL_RATE)
     until = clock.now() + settle + delay
     while clock.now() < until:
-        sent = rig.write(command)
         clock.sleep(1 / CONTROL_RATE)
-    frame = rig.capture()
-    points = tracker.detect(frame.image, mirrored=frame.mirrored)
-    gap = float(frame.truth["gap_mm"]) if frame.truth else float("nan")
-    return points, sent, gap
+        write()
+    return rig.capture()
 
 
 def _summary(folder: Path, seconds: float) -> dict[str, Any]:
-    from safetensors.numpy import load_file
-
-    found = [load_file(f)["found"] for f in sorted(folder.glob("shard-*.safetensors"))]
-    every = np.concatenate(found)
-    return {"folder": str(folder), "poses": len(every), "found": float(every.mean()), "seconds": seconds}
+    found = np.concatenate([mirror_of(run).found for run in runs(folder)])
+    return {"folder": str(folder), "poses": len(found), "found": float(found.mean()), "seconds": seconds}

@@ -14,7 +14,7 @@ from facetwin.cli.watcher import Watcher
 from facetwin.hardware.rig import Rig
 from facetwin.policies.closed_loop import KEPT, Seen
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.landmarks import align, fit_unit
+from facetwin.twin.landmarks import align, fit_unit, head_turn
 
 
 @dataclass
@@ -74,7 +74,7 @@ def play(
     take: Take,
     *,
     shot: Callable[[Shot], None] | None = None,
-    seen: Callable[[int, NDArray[np.float32] | None], object] | None = None,
+    seen: Callable[[int, NDArray[np.float32] | None, NDArray[np.float32] | None], object] | None = None,
 ) -> None:
     """Play commands on an activated rig, look at every picture, and fill `take`.
 
@@ -82,7 +82,8 @@ def play(
     ----------
     pieces : commands float [shape=(k, n), 0..1] at 25 a second
     shot : called with each picture of the speech, as it is taken
-    seen : called with the number of a picture and its landmarks [shape=(478, 3), u], or None, as they come
+    seen : called with the number of a picture, its landmarks [shape=(478, 3), u] and the head's turn
+        [shape=(3,), rad], or None and None, as they come
     """
     waiting: deque[float] = deque()
 
@@ -96,7 +97,7 @@ def play(
                 take.settle()
             aligned = take.see(pixels)
             if seen is not None:
-                seen(len(take) - 1, aligned)
+                seen(len(take) - 1, aligned, None if pixels is None else head_turn(pixels))
 
     for one in perform(rig, pieces):
         watcher.put(one.frame.image, one.frame.mirrored)

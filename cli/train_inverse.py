@@ -39,15 +39,15 @@ def run(options: TrainInverse) -> int:
     import numpy as np
 
     from facetwin import assets
+    from facetwin.cli.babbled import load_babble
     from facetwin.cli.learned import babble_sidecar
     from facetwin.policies.dream import dream, together
     from facetwin.policies.inverse import InverseModel, command_errors
-    from facetwin.policies.mirror import load_mirror
     from facetwin.policies.selfmodel import SelfModel
     from facetwin.twin.spec import load_rig
 
     spec = load_rig(options.rig)
-    data, meta = load_mirror(*options.babble)
+    data, meta = load_babble(*options.babble)
     train, check, test = data.split()
     lived = train
     if options.dreams:

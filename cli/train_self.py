@@ -34,14 +34,14 @@ class TrainSelf:
 def run(options: TrainSelf) -> int:
     """Train, score on held-out babble, write the weights."""
     from facetwin import assets
+    from facetwin.cli.babbled import load_babble
     from facetwin.cli.learned import babble_sidecar
     from facetwin.policies.inverse import _nearest
-    from facetwin.policies.mirror import load_mirror
     from facetwin.policies.selfmodel import SelfModel, with_mirror_images
     from facetwin.twin.spec import load_rig
 
     spec = load_rig(options.rig)
-    data, meta = load_mirror(*options.babble)
+    data, meta = load_babble(*options.babble)
     train, check, test = data.split()
     with Progress("training the self-model", total=options.epochs) as bar:
         model = SelfModel.fit(

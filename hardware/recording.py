@@ -5,7 +5,8 @@
     meta.json           rig table and its hash, versions, seed, fps, whether it is complete
     rows.parquet        one row a command: time, asked, sent, measured (n each), faults
     frames.parquet      one row a picture: number, time, gap_mm (simulated rigs, else null)
-    landmarks.parquet   number of the picture, landmarks (478 x 3, u; NaN: no face was found)
+    landmarks.parquet   number of the picture, landmarks (478 x 3, u; NaN: no face was found), turn (rotation
+                        vector that turns the seen head back upright, rad; the landmarks are upright)
     camera.mp4          the pictures, h264, in the order of their numbers
 
 While it is being written, tables are files of `parts/`, each under its final name only when whole, and
@@ -53,7 +54,10 @@ def _schemas(motors: int) -> dict[str, pa.Schema]:
              ("faults", pa.list_(pa.string()))]
         ),
         "frames": pa.schema([("number", pa.int64()), ("time", pa.float64()), ("gap_mm", pa.float32())]),
-        "landmarks": pa.schema([("number", pa.int64()), ("landmarks", pa.list_(pa.float32(), POINTS * 3))]),
+        "landmarks": pa.schema(
+            [("number", pa.int64()), ("landmarks", pa.list_(pa.float32(), POINTS * 3)),
+             ("turn", pa.list_(pa.float32(), 3))]
+        ),
     }  # fmt: skip
 
 
@@ -156,15 +160,21 @@ class RecordingWriter:
         self._add("frames", {"number": number, "time": float(time), "gap_mm": gap}, float(time))
         return number
 
-    def landmarks(self, number: int, landmarks: ArrayLike | None) -> None:
-        """Add what was seen in picture `number`: [shape=(478, 3), u], or None; in any order, once each."""
+    def landmarks(self, number: int, landmarks: ArrayLike | None, turn: ArrayLike | None = None) -> None:
+        """Add what was seen in picture `number`, in any order, once each.
+
+        Landmarks [shape=(478, 3), u], aligned, or None; and how the head was turned [shape=(3,), rad], as
+        `facetwin.twin.landmarks.head_turn` says.
+        """
         seen = np.full((POINTS, 3), np.nan) if landmarks is None else landmarks
         flat = np.asarray(seen, dtype=np.float32)
         if flat.shape != (POINTS, 3):
             raise FaceTwinError(
                 "not landmarks", where="recording", found=flat.shape, expected=f"({POINTS}, 3)"
             )
-        self._add("landmarks", {"number": int(number), "landmarks": flat.reshape(-1)}, number / self.fps)
+        way = _vector(np.full(3, np.nan) if turn is None else turn, 3, "turn")
+        row = {"number": int(number), "landmarks": flat.reshape(-1), "turn": way}
+        self._add("landmarks", row, number / self.fps)
 
     def flush(self) -> None:
         """Put everything that waits on the disk."""
@@ -286,14 +296,25 @@ class Recording:
 
     def landmarks(self) -> NDArray[np.float32]:
         """Landmarks of every picture, float32 [shape=(F, 478, 3), u]; NaN where no face was found."""
+        return self._seen("landmarks", POINTS * 3).reshape(-1, POINTS, 3)
+
+    def turns(self) -> NDArray[np.float32]:
+        """How the head was turned, float32 [shape=(F, 3), rad]; NaN where that is not known."""
+        return self._seen("turn", 3)
+
+    def _seen(self, column: str, wide: int) -> NDArray[np.float32]:
         count = self._table("frames").num_rows
-        out = np.full((count, POINTS, 3), np.nan, np.float32)
-        for file in self._files("landmarks"):
-            for batch in pq.ParquetFile(file).iter_batches(512):
-                numbers = batch["number"].to_numpy()
-                known = numbers < count
-                values = batch["landmarks"].flatten().to_numpy().reshape(-1, POINTS, 3)
-                out[numbers[known]] = values[known]
+        out = np.full((count, wide), np.nan, np.float32)
+        try:
+            for file in self._files("landmarks"):
+                for batch in pq.ParquetFile(file).iter_batches(512):
+                    numbers = batch["number"].to_numpy()
+                    known = numbers < count
+                    values = batch[column].flatten().to_numpy().reshape(-1, wide)
+                    out[numbers[known]] = values[known]
+        except (pa.ArrowInvalid, KeyError, OSError) as error:
+            where = f"{self.folder}: landmarks"
+            raise FaceTwinError("cannot be read", where=where, found=str(error)) from None
         return out
 
     def pictures(self) -> Iterator[NDArray[np.uint8]]:

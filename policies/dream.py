@@ -45,11 +45,11 @@ def dream(
         turn=turn.astype(np.float32),
         gap=gap.astype(np.float32),
         found=np.ones(poses, bool),
-        shard=np.full(poses, -1, np.int64),
+        run=np.full(poses, -1, np.int64),
     )
 
 
 def together(*parts: Mirror) -> Mirror:
     """Poses of several sets, one after the other."""
-    names = ("commands", "face", "turn", "gap", "found", "shard")
+    names = ("commands", "face", "turn", "gap", "found", "run")
     return Mirror(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

@@ -197,7 +197,7 @@ def with_mirror_images(data: Mirror, spec: RigSpec) -> Mirror:
         turn=np.concatenate([data.turn, turn]),
         gap=np.tile(data.gap, 2),
         found=np.tile(data.found, 2),
-        shard=np.tile(data.shard, 2),
+        run=np.tile(data.run, 2),
     )
 
 

@@ -127,6 +127,15 @@ def head_rotation(points: ArrayLike) -> NDArray[np.float64]:
     return _umeyama(p)[0]
 
 
+def head_turn(points: ArrayLike) -> NDArray[np.float32]:
+    """Rotation vector that turns the seen head back upright, float32 [shape=(..., 3), rad]."""
+    from scipy.spatial.transform import Rotation
+
+    seen = head_rotation(points)
+    turn = Rotation.from_matrix(seen.reshape(-1, 3, 3)).inv().as_rotvec()
+    return turn.reshape(seen.shape[:-1]).astype(np.float32)
+
+
 def _umeyama(p: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     stable = indices("stable")
     a = p[..., stable, :]  # (..., n, 3)

@@ -61,7 +61,7 @@ def take_of(answers, frames=6):
         rig.activate()
         rig.home(0)
         commands = np.repeat(rig.spec.rest[None], frames, 0)
-        seen = lambda number, points: landmarks.append((number, points))  # noqa: E731
+        seen = lambda number, points, turn: landmarks.append((number, points))  # noqa: E731
         play(rig, Canned(answers), iter([commands]), take, seen=seen)
     return take, landmarks
 

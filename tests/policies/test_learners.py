@@ -6,7 +6,7 @@ import pytest
 from facetwin.policies.babble import BABBLERS, babbler, key_pose, symmetrise
 from facetwin.policies.controller import SpeechController
 from facetwin.policies.inverse import InverseModel, command_errors
-from facetwin.policies.mirror import Mirror, load_mirror, save_shard
+from facetwin.policies.mirror import Mirror
 from facetwin.policies.retarget import FROM_SPEECH, INTO_FACE, Retarget, face_opening
 from facetwin.policies.selfmodel import SelfModel, mirror_motors, with_mirror_images
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -67,23 +67,13 @@ def test_mirror_images_of_mirror_images_are_the_originals():
     assert np.allclose(twice.face[60:], world.face, atol=1e-6)
 
 
-def test_shards_round_trip_and_split_by_shard(tmp_path):
-    world = toy_world(200, 1)
-    (tmp_path / "meta.json").write_text('{"rig_hash": "x"}')
-    for k in range(10):
-        save_shard(tmp_path, k, world[world.shard == k])
-    data, meta = load_mirror(tmp_path)
-    assert meta == {"rig_hash": "x"}
-    assert np.array_equal(data.commands, world.commands)
-    train, check, test = data.split()
+def test_splits_are_by_run():
+    train, check, test = toy_world(200, 1).split()
     assert len(train) == 160
-    assert not set(train.shard) & set(test.shard)
-    assert not set(check.shard) & set(test.shard)
-    (tmp_path / "shard-00003.safetensors").write_bytes(b"torn")
-    with pytest.raises(FaceTwinError, match="not a shard of babble"):
-        load_mirror(tmp_path)
-    with pytest.raises(UsageError, match="not a folder of babble"):
-        load_mirror(tmp_path / "nowhere")
+    assert not set(train.run) & set(test.run)
+    assert not set(check.run) & set(test.run)
+    with pytest.raises(UsageError, match="too little babble"):
+        toy_world(200, 1)[:20].split()
 
 
 @pytest.fixture(scope="module")
