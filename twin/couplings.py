@@ -4,7 +4,8 @@ DESIGN section 4. The allowed set is what is left of the cube [0, 1]^n after ope
 are cut away. The nearest allowed point is found exactly: best-first search over "which face does the
 command leave this box by", where each node is a projection onto a box (clipping) and, if linear rules
 are broken, onto a polyhedron (least distance programming: Lawson and Hanson, *Solving Least Squares
-Problems*, 1974, chapter 23).
+Problems*, 1974, chapter 23). Where no two linear rules share motors the compiled search of
+`facetwin.twin.coupling_kernels` gives the same answer a hundred times sooner.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 
+from facetwin.twin.coupling_kernels import TOLERANCE, pack, project_rows
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.spec import BoxRule, LinearRule, RigSpec
 
 Floats = NDArray[np.float64]
-TOLERANCE = 1e-9  # how far, in commands, a linear rule may be overstepped by rounding
 _SEARCH_LIMIT = 20_000
 
 
@@ -54,6 +55,11 @@ class Couplings:
                     weights[spec.index(name)] = weight
                 norm = float(np.linalg.norm(weights))
                 self._lines.append((rule, weights / norm, rule.at_most / norm))
+        self.packed = pack(
+            [(m.astype(np.int64), lo, hi) for _, m, lo, hi in self._boxes],
+            [(w, b) for _, w, b in self._lines],
+            spec.size,
+        )
 
     def violations(self, command: ArrayLike) -> tuple[str, ...]:
         """Names of the rules that a command [shape=(n,)] breaks, in the order of the rig file."""
@@ -97,8 +103,11 @@ class Couplings:
         high = np.ones(self.size) if upper is None else np.asarray(upper, dtype=np.float64)
         out = np.clip(np.asarray(commands, dtype=np.float64), low, high)
         flat = out.reshape(-1, self.size)  # a view: np.clip made a fresh array
-        for i in np.flatnonzero(~self.allowed(flat)):
-            flat[i] = self._nearest(flat[i], low, high)
+        if self.packed is None:
+            for i in np.flatnonzero(~self.allowed(flat)):
+                flat[i] = self._nearest(flat[i], low, high)
+        elif (row := project_rows(flat, low, high, self.packed.arrays)) >= 0:
+            raise self._no_room(flat[row])
         return out
 
     def _nearest(self, c: Floats, low: Floats, high: Floats) -> Floats:
@@ -127,7 +136,10 @@ class Couplings:
                     point = self._onto(c, *child)
                     if point is not None:
                         heapq.heappush(heap, (float(((point - c) ** 2).sum()), next(order), *child, point))
-        raise FaceTwinError(
+        raise self._no_room(c)
+
+    def _no_room(self, c: Floats) -> FaceTwinError:
+        return FaceTwinError(
             "no allowed command within the limits",
             where="couplings",
             found=", ".join(self.violations(c)),

@@ -128,3 +128,30 @@ def test_most_of_the_cube_is_allowed():
     assert len(lids) == 2
     assert Couplings(others).allowed(commands).mean() > 0.7
     assert BOTH["face26"].allowed(commands).mean() > 0.5  # lids that do not cross are geometry, and cost more
+
+
+@pytest.mark.parametrize("rig", BOTH)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_the_compiled_search_is_as_near_as_the_general_one(rig, data):
+    rules = BOTH[rig]
+    assert rules.packed is not None
+    command = data.draw(arrays(np.float64, rules.size, elements=values))
+    general = command.copy()
+    if not rules.allowed(command):
+        general = rules._nearest(command, np.zeros(rules.size), np.ones(rules.size))
+    found = rules.project(command)
+    assert np.linalg.norm(found - command) == pytest.approx(np.linalg.norm(general - command), abs=1e-9)
+
+
+def test_linear_rules_that_share_motors_go_the_general_way():
+    lines = [
+        LinearRule("one", (("jaw", 1.0), ("upper_lip_raise", 1.0)), 1.2),
+        LinearRule("two", (("jaw", 1.0), ("upper_lip_roll", 1.0)), 1.1),
+    ]
+    rules = Couplings(FACE26.with_(couplings=lines))
+    assert rules.packed is None
+    out = rules.project(np.ones(26))
+    assert rules.allowed(out)
+    rows = rules.project(np.stack([np.ones(26), FACE26.rest]))
+    np.testing.assert_array_equal(rows[0], out)
