@@ -2,8 +2,9 @@
 
 DESIGN section 6 (time). Between two ticks everything is solved in closed form: the delayed command
 switches at its exact fraction of a tick, the rate-limited reference is a ramp and then a hold, and the lag
-answers both exactly. So the answer hardly depends on `dt`. This is not a model of load: nothing that
-the skin does slows a servo down.
+answers both exactly. So the answer hardly depends on `dt`. What hangs on the shaft may be mounted askew
+(`trim`) or turn too far (`scale`). This is not a model of load: nothing that the skin does slows a servo
+down. Acceleration has no limit of its own: the lag bounds it, and the safety layer keeps to the file's.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class ServoBank:
     Parameters
     ----------
     spec : RigSpec
-        Takes `latency`, `dead_band`, `max_speed`, `natural_frequency`, `damping_ratio` and `backlash`
-        of each motor.
+        Takes `latency`, `dead_band`, `max_speed`, `natural_frequency`, `damping_ratio`, `backlash`,
+        `scale` and `trim` of each motor.
     dt : float, s
         Length of a tick, above 0.
     """
@@ -49,6 +50,8 @@ class ServoBank:
         self._zeta = each("damping_ratio")
         self._d = self._omega * np.sqrt(np.abs(self._zeta**2 - 1))
         self._even = self._d * dt < 1e-6  # critically damped
+        self._scale = each("scale")
+        self._trim = each("trim") / spec.span + (1 - self._scale) * spec.rest
         self._motors = np.arange(spec.size)
         self.reset(spec.rest)
 
@@ -64,12 +67,15 @@ class ServoBank:
         self._x = c.copy()
         self._v = np.zeros_like(c)
         self._y = c.copy()
-        return self._y.copy()
+        return self.position
 
     @property
     def position(self) -> Floats:
-        """Where the load stands, after the backlash, in commands [shape=(..., n)]."""
-        return self._y.copy()
+        """Where the load stands, after the backlash, in commands [shape=(..., n)].
+
+        In [0, 1] for a motor that is mounted right, beyond it by `scale` and `trim`.
+        """
+        return self._scale * self._y + self._trim
 
     @property
     def shaft(self) -> Floats:
@@ -104,7 +110,7 @@ class ServoBank:
             self._run(self._delayed(1), self._fraction * self.dt)
         self._run(self._delayed(0), (1 - self._fraction) * self.dt)
         self._y = np.clip(np.clip(self._y, self._x - self._play, self._x + self._play), 0.0, 1.0)
-        return self._y.copy()
+        return self.position
 
     def _delayed(self, more: int) -> Floats:
         picked = self._past[self._whole + more, ..., self._motors]  # (n, ...)
