@@ -15,6 +15,7 @@ import numpy as np
 
 from facetwin.hardware.clock import Timer
 from facetwin.hardware.rig import ACTIVE, HELD, OPEN, Capabilities, Floats, Frame, Rig, RigFault, RigState
+from facetwin.hardware.safety_kernels import ACCELERATION, SPEED, toward
 from facetwin.twin.couplings import Couplings
 from facetwin.twin.errors import FaceTwinError, UsageError
 
@@ -210,22 +211,11 @@ class SafetyLayer(Rig):
         """Where to be `dt` s after being at `x` with speed `v`, on the way to `goal`, all [shape=(n,)]."""
         if dt <= 0:
             return x.copy()
-        way = goal - x
-        distance, a = np.abs(way), self.max_acceleration * dt
-        before = np.maximum(v * np.sign(way), 0.0)  # what goes away from the goal is stopped at once
-        # Fewest ticks n in which the rest of the way can be braked, a less each tick: the speeds
-        # u, u - a, ..., u - (n-1) a add up to distance / dt, and the last is at most a.
-        n = np.maximum(np.ceil((np.sqrt(1 + 8 * distance / (a * dt)) - 1) / 2 - 1e-9), 1)
-        braking = distance / (n * dt) + (n - 1) * a / 2
-        free = np.minimum(braking, speed)
-        u = np.minimum(free, before + a)
-        # A goal that jumped nearer than the way to brake is met by a hard stop, never passed.
-        step = np.minimum(u * dt, distance)
-        out = np.where(step >= distance, goal, x + np.sign(way) * step)
-        if np.any(out != goal):
-            fast, slow = braking > speed, free > before + a
-            self._note(changes, "speed", goal, np.where(fast & ~slow, out, goal))
-            self._note(changes, "acceleration", goal, np.where(slow | ~fast, out, goal))
+        out, reason = np.empty_like(x), np.empty(len(x), np.int64)
+        toward(x, v, goal, dt, speed, self.max_acceleration, out, reason)
+        if reason.any():
+            self._note(changes, "speed", goal, np.where(reason == SPEED, out, goal))
+            self._note(changes, "acceleration", goal, np.where(reason == ACCELERATION, out, goal))
         if not self.couplings.allowed(out):
             low, high = np.minimum(x, out), np.maximum(x, out)
             try:

@@ -231,7 +231,7 @@ def nearest(c, low, high, group, rules):
 
 @njit(cache=True)
 def project_one(c, low, high, rules):
-    """Move one command [shape=(n,)], within its limits, to the nearest allowed one; False if there is none."""
+    """Move one command [shape=(n,)], within its limits, to the nearest allowed; False if none is."""
     for group in range(rules[0].shape[0] - 1):
         if not is_allowed(c, group, rules) and not nearest(c, low, high, group, rules):
             return False
