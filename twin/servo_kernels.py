@@ -71,13 +71,13 @@ def run(reference, x, v, held, duration, speed, omega, zeta, a0, a1, a2, a3):
 
 
 @njit(cache=True)
-def ticks(b, count, past, newest, whole, constants, dt, known, state):
-    """Ticks of rig ``b`` under the commands in ``past`` [shape=(H, B, n)], a ring.
+def ticks(b, count, past, newest, whole, constants, dt, known, state, trail, last):
+    """Some ticks of rig ``b`` under the commands in ``past`` [shape=(H, B, n)], a ring with one row a tick.
 
-    The newest of them, at ``newest``, is that of all ticks but the past ones. ``past`` is filled by
-    `remember`, one row a tick, before; the row of tick k is ``newest - count + 1 + k``.
+    The row of the last of these ticks is ``newest``. Where the load stands after each tick goes into the
+    ring ``trail`` [shape=(L, B, n)], after the last one into row ``last``.
     """
-    ring = past.shape[0]
+    ring, kept = past.shape[0], trail.shape[0]
     for i in range(past.shape[2]):
         part, dead, speed = constants[b, i, FRACTION], constants[b, i, DEAD], constants[b, i, SPEED]
         play, omega, zeta = constants[b, i, PLAY], constants[b, i, OMEGA], constants[b, i, ZETA]
@@ -89,6 +89,9 @@ def ticks(b, count, past, newest, whole, constants, dt, known, state):
         while at < 0:
             at += ring
         before = past[at - 1 if at else ring - 1, b, i]
+        to = last - count + 1
+        while to < 0:
+            to += kept
         for _ in range(count):
             now = past[at, b, i]
             if part > 0:
@@ -103,6 +106,10 @@ def ticks(b, count, past, newest, whole, constants, dt, known, state):
                 reference, x, v, held, (1 - part) * dt, speed, omega, zeta, k4, k5, k6, k7
             )  # fmt: skip
             y = min(max(min(max(y, x - play), x + play), 0.0), 1.0)
+            trail[to, b, i] = y
+            to += 1
+            if to == kept:
+                to = 0
             before = now
             at += 1
             if at == ring:
@@ -112,15 +119,14 @@ def ticks(b, count, past, newest, whole, constants, dt, known, state):
 
 
 @njit(cache=True)
-def advance(command, count, past, newest, whole, constants, dt, known, state):
-    """Hold commands [shape=(B, n)] for some ticks; returns the new place of the newest in ``past``.
+def advance(b, command, count, past, newest, whole, constants, dt, known, state, trail, last):
+    """Hold rig ``b`` at a command [shape=(n,)] for some ticks; the new places of ``newest`` and ``last``.
 
-    ``count`` is at most the length of the ring less the longest delay.
+    ``count`` is at most the length of ``past`` less the longest delay.
     """
-    ring = past.shape[0]
     for _ in range(count):
-        newest = newest + 1 if newest + 1 < ring else 0
-        past[newest] = command
-    for b in range(command.shape[0]):
-        ticks(b, count, past, newest, whole, constants, dt, known, state)
-    return newest
+        newest = newest + 1 if newest + 1 < past.shape[0] else 0
+        past[newest, b] = command
+    last = (last + count) % trail.shape[0]
+    ticks(b, count, past, newest, whole, constants, dt, known, state, trail, last)
+    return newest, last

@@ -1,0 +1,230 @@
+"""Many simulated faces behind their safety layers, moved together: the motors of the vector environment.
+
+What `SimRig` and `SafetyLayer` do for one face on its simulated clock, for a whole batch in one compiled
+loop, with the same kernels and so with the same bits. It is no `Rig`: it has no watchdog (a batch that is
+not stepped stands still) and cannot fault. Skin and pictures are not here; `positions` says where the
+motors stood when the camera looked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import ArrayLike, NDArray
+
+from facetwin.hardware.safety_kernels import around, toward
+from facetwin.twin.coupling_kernels import project_one
+from facetwin.twin.couplings import Couplings
+from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.servo import constants_of
+from facetwin.twin.servo_kernels import V, X, Y, advance, answers
+from facetwin.twin.spec import RigSpec
+
+Floats = NDArray[np.float64]
+GENTLE = 0.02  # s, how long the first write after `reset` may move for, as the safety layer has it
+LONGEST = 0.1  # s, its longest step
+
+
+class Fleet:
+    """A batch of simulated faces.
+
+    Parameters
+    ----------
+    specs : RigSpec [shape=(B,)]
+        One a face; they may differ in all but motors and couplings.
+    tick : float, s
+        Grid on which servos are stepped, as in `SimRig`.
+
+    Attributes
+    ----------
+    sent : float64 [shape=(B, n)], commands
+        What the safety layers let through last.
+    held_back : int8 [shape=(B, n)]
+        Why a motor is not where it was asked to be: 0 it is, 1 speed, 2 acceleration, 3 soft limit,
+        4 coupling, 5 coupling on the way.
+    time : float64 [shape=(B,), s]
+        Of each face's clock.
+    """
+
+    def __init__(self, specs: Sequence[RigSpec], tick: float = 0.005) -> None:
+        if not specs:
+            raise UsageError("no faces", where="Fleet", found=0, expected="at least one")
+        first = specs[0]
+        self.tick, self.size = float(tick), len(specs)
+        rules = Couplings(first).packed
+        if rules is None:
+            raise UsageError(
+                "linear couplings that share motors", where=first.source, found="two of one motor",
+                expected="at most one linear rule in each group of motors", hint="use single environments",
+            )  # fmt: skip
+        self._rules = rules.arrays
+        n = first.size
+        self._tables = {
+            name: np.zeros((self.size, n)) for name in ("lower", "upper", "speed", "acceleration", "rest")
+        }
+        self._constants = np.zeros((self.size, n, 6))
+        self._whole = np.zeros((self.size, n), np.int64)
+        self._known = np.zeros((self.size, n, 8))
+        self._scale, self._trim = np.ones((self.size, n)), np.zeros((self.size, n))
+        self._delay, self._rate = np.zeros(self.size), np.zeros(self.size)
+        self.specs = list(specs)
+        for b, spec in enumerate(specs):
+            self._take(b, spec)
+        ticks = math.ceil(LONGEST / tick) + 2
+        self._past = np.zeros((int(self._whole.max()) + ticks + 64, self.size, n))
+        self._trail = np.zeros((ticks + 64, self.size, n))
+        self._state = np.zeros((self.size, n, 5))
+        self._newest = np.zeros(self.size, np.int64)
+        self._last = np.zeros(self.size, np.int64)
+        self._done = np.zeros(self.size, np.int64)
+        self.sent = np.zeros((self.size, n))
+        self._speed = np.zeros((self.size, n))
+        self._wrote = np.zeros(self.size)
+        self.held_back = np.zeros((self.size, n), np.int8)
+        self.time = np.zeros(self.size)
+        self.reset()
+
+    def _take(self, b: int, spec: RigSpec) -> None:
+        if spec.names != self.specs[0].names or spec.couplings != self.specs[0].couplings:
+            raise UsageError(
+                "faces of different kinds", where="Fleet", found=spec.name, expected=self.specs[0].name
+            )
+        self.specs[b] = spec
+        t = self._tables
+        t["lower"][b], t["upper"][b] = spec.soft_limits
+        t["speed"][b] = np.array([m.max_speed for m in spec.motors]) / spec.span
+        t["acceleration"][b] = np.array([m.max_acceleration for m in spec.motors]) / spec.span
+        t["rest"][b] = spec.rest
+        self._whole[b], self._constants[b] = constants_of(spec, self.tick)
+        self._scale[b] = [m.scale for m in spec.motors]
+        self._trim[b] = np.array([m.trim for m in spec.motors]) / spec.span + (1 - self._scale[b]) * spec.rest
+        one = self._known[b : b + 1]
+        answers(self._constants[b : b + 1], self.tick, one)
+        camera = spec.cameras["mirror"]
+        self._delay[b], self._rate[b] = camera.delay, camera.rate
+
+    def reset(self, which: ArrayLike | None = None, specs: Sequence[RigSpec] | None = None) -> None:
+        """Bring faces [indices or mask; all by default] to rest at time 0, with other tables if given."""
+        rows = np.arange(self.size)[which if which is None else np.asarray(which)].ravel()
+        for k, b in enumerate(rows):
+            if specs is not None:
+                self._take(int(b), specs[k])
+                if self._whole[b].max() + 30 > len(self._past):
+                    raise FaceTwinError(
+                        "too slow a servo", where="Fleet.reset", found=specs[k].name,
+                        expected=f"latency below {(len(self._past) - 30) * self.tick:.2f} s",
+                    )  # fmt: skip
+        rest = self._tables["rest"][rows]
+        self._past[:, rows] = rest
+        self._trail[:, rows] = rest
+        self._state[rows] = rest[..., None]
+        self._state[rows, :, V] = 0.0
+        self._newest[rows] = self._last[rows] = self._done[rows] = 0
+        self.sent[rows], self._speed[rows], self.held_back[rows] = rest, 0.0, 0
+        self.time[rows], self._wrote[rows] = 0.0, -GENTLE
+
+    def move(self, commands: ArrayLike, duration: float, writes: int) -> None:
+        """Write commands [shape=(B, n)] `writes` times while `duration` (s) passes, evenly."""
+        asked = np.ascontiguousarray(commands, dtype=np.float64)
+        if asked.shape != self.sent.shape or not np.isfinite(asked).all():
+            raise FaceTwinError("not commands", where="Fleet.move", found=asked.shape,
+                                expected=f"{self.sent.shape}, finite")  # fmt: skip
+        t = self._tables
+        bad = _move(
+            asked, float(duration), int(writes), t["lower"], t["upper"], t["speed"], t["acceleration"],
+            self._rules, self.sent, self._speed, self._wrote, self.time, self.held_back, self._past,
+            self._newest, self._whole, self._constants, self.tick, self._known, self._state, self._trail,
+            self._last, self._done,
+        )  # fmt: skip
+        if bad >= 0:
+            raise FaceTwinError(
+                "no allowed command within the limits", where=f"couplings, face {bad}",
+                found=self.specs[bad].name, expected="limits that leave room beside the rules",
+            )  # fmt: skip
+
+    def positions(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """Where the motors stood when each camera looked [shape=(B, n)], when that was (s), which picture."""
+        out = np.empty_like(self.sent)
+        latest = self.time - self._delay
+        steady = self._rate > 0
+        number = np.floor(np.where(steady, latest * self._rate, 0.0) + 1e-6).astype(np.int64)
+        when = np.where(steady, number / np.where(steady, self._rate, 1.0), latest)
+        _look(when, self.tick, self._done, self._last, self._trail, out)
+        return self._scale * out + self._trim, when, number
+
+    @property
+    def shaft(self) -> Floats:
+        """Where the servos' own sensors are, in commands [shape=(B, n)]."""
+        return self._state[:, :, X].copy()
+
+    @property
+    def load(self) -> Floats:
+        """Where the loads stand, after the backlash, in commands [shape=(B, n)]."""
+        return self._scale * self._state[:, :, Y] + self._trim
+
+
+@njit(cache=True, parallel=True)
+def _move(
+    asked, duration, writes, lower, upper, speed, acceleration, rules, sent, velocity, wrote, time,
+    held_back, past, newest, whole, constants, dt, known, state, trail, last, done,
+):  # fmt: skip
+    size, n = asked.shape
+    bad = np.full(size, -1, np.int64)
+    for b in prange(size):
+        soft, goal = np.empty(n), np.empty(n)
+        for i in range(n):
+            inside = min(max(asked[b, i], 0.0), 1.0)
+            soft[i] = goal[i] = min(max(inside, lower[b, i]), upper[b, i])
+        if not project_one(goal, lower[b], upper[b], rules):
+            bad[b] = b
+            continue
+        out, reason = np.empty(n), np.empty(n, np.int64)
+        start = time[b]
+        for k in range(writes):
+            now = time[b]
+            step = min(now - wrote[b], LONGEST)
+            toward(sent[b], velocity[b], goal, step, speed[b], acceleration[b], out, reason)
+            changed = around(sent[b], out, rules)
+            for i in range(n):
+                velocity[b, i] = (out[i] - sent[b, i]) / step
+                why = reason[i]
+                if why == 0 and goal[i] != asked[b, i]:
+                    why = 4 if goal[i] != soft[i] else 3
+                if changed and out[i] != goal[i]:
+                    why = 5
+                held_back[b, i] = why
+                sent[b, i] = out[i]
+            wrote[b] = now
+            time[b] = start + (k + 1) * duration / writes
+            until = np.int64(np.floor(time[b] / dt + 1e-6))
+            newest[b], last[b] = advance(
+                b, out, until - done[b], past, newest[b], whole, constants, dt, known, state, trail, last[b]
+            )
+            done[b] = until
+    worst = -1
+    for b in range(size):
+        if bad[b] >= 0:
+            worst = bad[b]
+    return worst
+
+
+@njit(cache=True)
+def _look(when, dt, done, last, trail, out):
+    kept = trail.shape[0]
+    for b in range(out.shape[0]):
+        back = done[b] - when[b] / dt  # ticks before the last one
+        back = min(max(back, 0.0), min(done[b], kept - 1) * 1.0)
+        whole = np.int64(np.floor(back + 1 - 1e-6))  # the earlier of the two ticks around it
+        share = whole - back
+        if share < 1e-6 or whole == 0:
+            share = 0.0
+        low = (last[b] - whole) % kept
+        high = (last[b] - whole + 1) % kept
+        for i in range(out.shape[1]):
+            if share == 0:
+                out[b, i] = trail[low, b, i]
+            else:
+                out[b, i] = (1 - share) * trail[low, b, i] + share * trail[high, b, i]

@@ -1,0 +1,92 @@
+"""A fleet moves as its members would, each behind its own safety layer."""
+
+import numpy as np
+import pytest
+from fakes import FakeTwin
+
+from facetwin.hardware.fleet import Fleet
+from facetwin.hardware.safety import SafetyLayer
+from facetwin.hardware.sim import SimRig
+from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.spec import load_rig
+
+pytestmark = pytest.mark.sim
+FACE = load_rig("face26")
+SETTLE, WRITES = 0.14, 7
+
+
+def follow(spec, commands):
+    """Sent commands, positions and picture times of one face on the long way."""
+    rig = SafetyLayer(SimRig(spec, twin=FakeTwin(spec), size=(24, 16)))
+    out = []
+    with rig:
+        rig.open()
+        rig.activate()
+        rig.home(3)
+        for command in commands:
+            start = rig.clock.now()
+            for k in range(WRITES):
+                sent = rig.write(command)
+                rig.clock.sleep_until(start + (k + 1) * SETTLE / WRITES)
+            frame = rig.capture()
+            out.append((sent, frame.truth["position"], frame.time))
+    return [np.array(part) for part in zip(*out)]
+
+
+def fleet_of(specs, commands):
+    fleet = Fleet(specs)
+    out = []
+    for row in commands:  # (B, n)
+        fleet.move(row, SETTLE, WRITES)
+        position, when, _ = fleet.positions()
+        out.append((fleet.sent.copy(), position, when))
+    return [np.array(part) for part in zip(*out)]
+
+
+@pytest.mark.parametrize("name", ["face26", "emo23"])
+def test_a_fleet_gives_the_bits_of_its_members(name):
+    spec = load_rig(name)
+    commands = np.random.default_rng(0).uniform(-0.1, 1.1, (6, 3, spec.size))
+    sent, position, when = fleet_of([spec] * 3, commands)
+    for b in range(3):
+        one = follow(spec, commands[:, b])
+        np.testing.assert_array_equal(sent[:, b], one[0])
+        np.testing.assert_array_equal(position[:, b], one[1])
+        np.testing.assert_array_equal(when[:, b], one[2])
+
+
+def test_members_may_differ_and_be_reset_alone():
+    slow = FACE.with_({"camera.mirror.delay": 0.033, "motor.jaw.latency": 0.027, "motor.jaw.backlash": 0.02})
+    commands = np.random.default_rng(1).uniform(size=(4, 2, 26))
+    sent, position, _ = fleet_of([FACE, slow], commands)
+    one = follow(slow, commands[:, 1])
+    np.testing.assert_array_equal(position[:, 1], one[1])
+    fleet = Fleet([FACE, slow])
+    fleet.move(commands[0], SETTLE, WRITES)
+    fleet.reset([1], [FACE])
+    np.testing.assert_array_equal(fleet.sent[1], FACE.rest)
+    fleet.move(commands[0][::-1], SETTLE, WRITES)  # the second is now what the first was
+    np.testing.assert_array_equal(fleet.sent[1], sent[0, 0])
+    assert fleet.time[0] > fleet.time[1]
+
+
+def test_why_a_motor_is_held_back():
+    fleet = Fleet([FACE])
+    fleet.move(np.ones((1, 26)), 0.02, 1)
+    assert fleet.held_back[0, FACE.index("jaw")] in (1, 2)
+    far = FACE.rest.copy()
+    far[FACE.index("jaw")] = 1.0
+    fleet.reset()
+    fleet.move(far[None], 2.0, 100)
+    assert fleet.sent[0, FACE.index("jaw")] == pytest.approx(0.95)
+    assert fleet.held_back[0, FACE.index("jaw")] == 3
+    assert not fleet.held_back[0, : FACE.index("jaw")].any()
+
+
+def test_nonsense_is_told():
+    with pytest.raises(UsageError, match="no faces"):
+        Fleet([])
+    with pytest.raises(UsageError, match="different kinds"):
+        Fleet([FACE, load_rig("emo23")])
+    with pytest.raises(FaceTwinError, match="not commands"):
+        Fleet([FACE]).move(np.full((1, 26), np.nan), 0.1, 5)
