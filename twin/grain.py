@@ -1,0 +1,67 @@
+"""The grain of a camera: the same noise for the same seed and picture, cheap enough for training.
+
+A table of normal numbers is drawn once a seed; each picture begins at its own place in it and takes its own
+stride, both from a hash of seed and number. So looking twice or seldom changes nothing.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+TABLE = 1 << 18  # numbers; a power of two
+
+
+@lru_cache(maxsize=1)
+def _table() -> NDArray[np.float32]:
+    return np.random.default_rng(20).standard_normal(TABLE, dtype=np.float32)
+
+
+def add_grain(
+    image: NDArray[np.uint8], level: float, seed: int, number: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """A picture with normal noise of standard deviation `level` (steps of 1/255), uint8 of its shape.
+
+    Parameters
+    ----------
+    image : uint8 [any shape, contiguous]
+    level : float, at least 0
+    seed, number : int
+        Of the camera, and of the picture.
+    out : uint8, optional
+        Where to put it; may be `image` itself.
+    """
+    out = np.empty_like(image) if out is None else out
+    _add(
+        image.reshape(-1),
+        np.float32(level),
+        _table(),
+        seed & (2**63 - 1),
+        number & (2**63 - 1),
+        out.reshape(-1),
+    )
+    return out
+
+
+@njit(cache=True)
+def _hash(x):
+    # splitmix64 (Steele, Lea, Flood 2014)
+    x = (x + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True)
+def _add(image, level, table, seed, number, out):
+    mask = np.int64(table.shape[0] - 1)
+    key = _hash(_hash(np.uint64(seed)) ^ np.uint64(number))
+    at = np.int64(key >> np.uint64(32)) & mask
+    stride = np.int64(key & np.uint64(0xFFF)) | 1  # odd: it visits all of the table
+    for i in range(image.shape[0]):
+        value = np.float32(image[i]) + level * table[at] + np.float32(0.5)
+        out[i] = np.uint8(min(max(value, np.float32(0)), np.float32(255)))
+        at = (at + stride) & mask
