@@ -1,0 +1,372 @@
+"""The fast renderer: a camera for training, without GL (DESIGN section 7).
+
+The same scene, light and shading as `facetwin.twin.camera.Camera`, drawn by `facetwin.twin.raster_kernels`
+on one core. It holds no context, only arrays: it may be made anywhere, used after a fork, and one camera may
+serve one thread while another serves the next. Not here: noise, exposure's drift and delay (the rig's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from facetwin.twin import raster_kernels as kernels
+from facetwin.twin import scene
+from facetwin.twin.clusters import clusters
+from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.face import Face
+from facetwin.twin.spec import CameraSpec
+
+#: where the samples lie in a pixel, in 1/256: its middle, or GL's four
+SAMPLES = {1: ((128, 128),), 4: ((96, 32), (224, 96), (32, 160), (160, 224))}
+#: blocks of the coarse depth picture from top to bottom
+BLOCKS = 64
+#: the skin's own triangles are drawn, not their quarters, where their edges are shorter than this, px
+COARSE = 1.6
+LARGEST = 4096
+
+
+class Model(NamedTuple):
+    """What does not change from picture to picture. Vertices: R of the skin first, then link by link."""
+
+    rows: NDArray[np.int32]  # sparse rows from the soft skin to the drawn one
+    columns: NDArray[np.uint32]
+    weights: NDArray[np.float32]
+    count: int  # triangles of the skin; they come first
+    triangles: NDArray[np.uint32]  # (3, T)
+    link_of: NDArray[np.uint8]  # (T,)
+    kids: NDArray[np.uint32]  # (count, 6): corners and edge middles among `tints`, or (0, 6)
+    tints: NDArray[np.float32]  # (Q, 3), sRGB
+    points: NDArray[np.float32]  # (3, V - R), rigid vertices in their links' frames
+    spans: NDArray[np.int32]  # (links, 2), which of them are whose
+    clusters: NDArray[np.int32]  # (C, 4), moving ones first; columns as in `raster_kernels`
+    boxes: NDArray[np.float64]  # (C, 6), as in `facetwin.twin.clusters`
+    cones: NDArray[np.float64]  # (C, 4)
+    moving: int  # how many move
+    skin_link: int
+
+
+class Lens(NamedTuple):
+    """Camera and light."""
+
+    to_lens: NDArray[np.float64]  # (4, 4), body's frame to the camera's: x right, y up, looks along -z
+    numbers: NDArray[np.float64]  # (7,), as in `raster_kernels`
+    offsets: NDArray[np.int32]  # (S, 2), where the samples lie in a pixel, 1/256 px
+    lamps: NDArray[np.float32]  # (2, 4), unit vector towards the lamp, strength
+    ambient: np.float32
+    step: int  # width of a block of the coarse depth picture, px
+
+
+class Canvas(NamedTuple):
+    """Buffers of one camera, used again for every picture."""
+
+    views: NDArray[np.float64]  # (links, 4, 4), link's frame to the camera's; lens in the link's frame
+    skin: NDArray[np.float32]  # (N, 4)
+    seen: NDArray[np.float32]  # (3, R)
+    normal: NDArray[np.float32]  # (3, R), unit, in the skin's frame
+    screen: NDArray[np.int32]  # (2, V), 1/256 px
+    inverse: NDArray[np.float32]  # (V,), 1 / depth
+    look: NDArray[np.float32]  # (V, 7): sRGB, gloss, unit normal of rigid parts
+    depth: NDArray[np.float32]  # (S, H, W), 1 / depth, 0 where nothing is
+    owner: NDArray[np.int32]  # (S, H, W), triangle, -1 where nothing moves
+    blocks: NDArray[np.float32]  # (h, w), least of `depth` in a block
+    still_depth: NDArray[np.float32]  # (S, H, W), of what stands still
+    still_colour: NDArray[np.float32]  # (S, H, W, 3), 0 .. 255
+    still_pixels: NDArray[np.uint8]  # (H, W, 3)
+    corner: NDArray[np.uint32]  # (5, CHUNK), of fragments: triangle, slot, samples; of slots: row, column
+    fragment: NDArray[np.float32]  # (12 CHUNK,), rows as in `raster_kernels`
+    total: NDArray[np.float32]  # (CHUNK, 3), of slots: colour
+
+
+class RasterCamera:
+    """Pictures of the face in its mirror, the same as `Camera`'s but for the order of a few roundings.
+
+    Parameters
+    ----------
+    face : Face
+    spec : CameraSpec
+        Where the camera stands and what light there is; a rig file's ``[camera.mirror]``. With `spec.mirror`
+        the picture is flipped left-right. Delay, rate and noise belong to whoever reads the camera.
+    size : (width, height), px, optional
+        Another size than the spec's.
+    samples : 4, 1 or 0
+        Samples a pixel: four as GL lays them, or one (faster; 0 means the same).
+
+    One picture's bits depend on nothing but its own vertices and poses, whether drawn alone or in a batch.
+    """
+
+    def __init__(
+        self, face: Face, spec: CameraSpec, *, size: tuple[int, int] | None = None, samples: int = 4
+    ) -> None:
+        self.face = face
+        self.spec = spec
+        self.width, self.height = _checked_size(size or (spec.width, spec.height))
+        self.samples = samples
+        if samples not in (0, 1, 4):
+            raise UsageError("cannot sample like that", where="camera", found=samples, expected="4, 1 or 0")
+        self._links = (scene.STILL_LINK, *face.links)
+        self._lens = self._build_lens()
+        self._model, looks = self._build_model()
+        self._canvas: Canvas | None = self._build_canvas(looks)
+        self._still: NDArray[np.float64] | None = None  # the pose for which the still layer was drawn
+
+    def _build_lens(self) -> Lens:
+        spec = self.spec
+        offsets = np.array(SAMPLES[self.samples or 1], np.int32)
+        if spec.mirror:  # GL draws unflipped, so its samples are flipped too
+            offsets[:, 0] = kernels.SUB - offsets[:, 0]
+        low, high = offsets.min() / kernels.SUB, offsets.max() / kernels.SUB
+        lamps = [(*lamp.towards, lamp.strength) for lamp in scene.lamps(spec)]
+        focal = 0.5 * self.height / np.tan(0.5 * spec.vertical_fov)
+        flip = -1.0 if spec.mirror else 1.0
+        return Lens(
+            to_lens=np.linalg.inv(scene.camera_pose(spec)),
+            numbers=np.array((focal, flip, scene.NEAR, self.width, self.height, low, high), np.float64),
+            offsets=offsets,
+            lamps=np.array(lamps, np.float32),
+            ambient=np.float32(scene.ambient(spec)),
+            step=max(1, self.height // BLOCKS),
+        )
+
+    def _build_model(self) -> tuple[Model, NDArray[np.float32]]:
+        face, links = self.face, self._links
+        rows, triangles, kids = self._skin_level()
+        drawn, colours, meshes = rows.shape[0], scene.skin_colours(face), scene.link_meshes(face)
+        sizes = [len(meshes[link].vertices) if link in meshes else 0 for link in links]
+        stops = np.cumsum(sizes)
+        spans = np.stack([stops - sizes, stops], 1).astype(np.int32)
+        looks = np.zeros((drawn + stops[-1], 7), np.float32)
+        looks[:drawn, :4] = colours[:drawn]
+        points = np.zeros((3, stops[-1]), np.float32)
+        for (start, stop), link in zip(spans, links):
+            if link in meshes:
+                looks[drawn + start : drawn + stop, :4] = meshes[link].colours
+                looks[drawn + start : drawn + stop, 4:] = meshes[link].normals
+                points[:, start:stop] = meshes[link].vertices.T
+        pieces = clusters(meshes, kernels.GROUP)
+        moving = [p for p in pieces if p.link != scene.STILL_LINK]
+        pieces = moving + [p for p in pieces if p.link == scene.STILL_LINK]
+        whose = [links.index(p.link) for p in pieces]
+        ends = len(triangles) + np.cumsum([len(p.triangles) for p in pieces])
+        skin_link = links.index(scene.SKIN_LINK)
+        table = [(k, e - len(p.triangles), e, p.closed) for k, e, p in zip(whose, ends, pieces)]
+        faces = [triangles, *(p.triangles + (drawn + spans[k, 0]) for k, p in zip(whose, pieces))]
+        link_of = [np.full(len(triangles), skin_link)]
+        link_of += [np.full(len(p.triangles), k) for k, p in zip(whose, pieces)]
+        return Model(
+            rows=rows.indptr.astype(np.int32),
+            columns=rows.indices.astype(np.uint32),
+            weights=rows.data.astype(np.float32),
+            count=len(triangles),
+            triangles=np.ascontiguousarray(np.concatenate(faces).T.astype(np.uint32)),
+            link_of=np.concatenate(link_of).astype(np.uint8),
+            kids=kids,
+            tints=np.ascontiguousarray(colours[:, :3]),
+            points=points,
+            spans=spans,
+            clusters=np.array(table, np.int32).reshape(-1, 4),
+            boxes=np.array([p.box for p in pieces], np.float64).reshape(-1, 6),
+            cones=np.array([p.cone for p in pieces], np.float64).reshape(-1, 4),
+            moving=len(moving),
+            skin_link=skin_link,
+        ), looks
+
+    def _skin_level(self) -> tuple[sp.csr_matrix, NDArray[np.int32], NDArray[np.uint32]]:
+        """Rows and triangles of the drawn skin: the seen mesh, or, in small pictures, its coarser parent.
+
+        The parent keeps the seen mesh's places at its own corners and its colours at the middles of its edges.
+        """
+        face = self.face
+        n, t = len(face.rest), face.triangles
+        none = np.zeros((0, 6), np.uint32)
+        a, b, c, d = face.detail_triangles.reshape(-1, 4, 3).transpose(1, 0, 2) if len(t) else (t, t, t, t)
+        nested = len(face.detail_triangles) == 4 * len(t) and all(
+            np.array_equal(x, y)
+            for x, y in (
+                (np.stack([a[:, 0], b[:, 1], c[:, 2]], 1), t),
+                (np.stack([a[:, 1], b[:, 2], c[:, 0]], 1), d),
+                (np.stack([b[:, 0], c[:, 1], a[:, 2]], 1), d),
+            )
+        )
+        edge = np.linalg.norm(face.rest[t[:, 0]] - face.rest[t[:, 1]], axis=1).mean()
+        distance = scene.camera_pose(self.spec)[2, 3]
+        if not nested or edge * self._lens.numbers[kernels.FOCAL] / max(distance, scene.NEAR) > COARSE:
+            return face.detail.tocsr(), face.detail_triangles, none
+        return face.detail.tocsr()[:n], t, np.concatenate([t, d], 1).astype(np.uint32)
+
+    def _build_canvas(self, looks: NDArray[np.float32]) -> Canvas:
+        h, w, s = self.height, self.width, len(self._lens.offsets)
+        step = self._lens.step
+        seen = len(self._model.rows) - 1
+        return Canvas(
+            views=np.zeros((len(self._links), 4, 4)),
+            skin=np.zeros((len(self.face.rest), 4), np.float32),
+            seen=np.zeros((3, seen), np.float32),
+            normal=np.zeros((3, seen), np.float32),
+            screen=np.zeros((2, len(looks)), np.int32),
+            inverse=np.zeros(len(looks), np.float32),
+            look=looks,
+            depth=np.zeros((s, h, w), np.float32),
+            owner=np.zeros((s, h, w), np.int32),
+            blocks=np.zeros((-(-h // step), -(-w // step)), np.float32),
+            still_depth=np.zeros((s, h, w), np.float32),
+            still_colour=np.zeros((s, h, w, 3), np.float32),
+            still_pixels=np.zeros((h, w, 3), np.uint8),
+            corner=np.zeros((5, kernels.CHUNK), np.uint32),
+            fragment=np.zeros(12 * kernels.CHUNK, np.float32),
+            total=np.zeros((kernels.CHUNK, 3), np.float32),
+        )
+
+    # -- pictures ------------------------------------------------------------------------------------------
+
+    def render(self, vertices: ArrayLike, poses: Mapping[str, NDArray[np.float64]]) -> NDArray[np.uint8]:
+        """One picture, uint8 [shape=(H, W, 3)], RGB.
+
+        Parameters
+        ----------
+        vertices : float [shape=(N, 3), m]
+            Skin in the skull's frame.
+        poses : mapping link -> float [shape=(4, 4)]
+            Where each link is now; a missing link stays at rest.
+        """
+        skin = np.asarray(vertices)
+        if skin.ndim != 2:
+            self._refuse(skin, f"({len(self.face.rest)}, 3)")
+        picture: NDArray[np.uint8] = self.render_batch(skin[None], poses)[0]
+        return picture
+
+    def render_batch(
+        self,
+        vertices: ArrayLike,
+        poses: Mapping[str, NDArray[np.float64]],
+        *,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Many pictures, uint8 [shape=(B, H, W, 3)], RGB; each is bit for bit what `render` makes.
+
+        Parameters
+        ----------
+        vertices : float [shape=(B, N, 3), m]
+        poses : mapping link -> float [shape=(B, 4, 4)]
+            Or [shape=(4, 4)] for a link that is at the same place in all pictures.
+        out : uint8 [shape=(B, H, W, 3)], optional
+            Draw into this and return it.
+        """
+        if self._canvas is None:
+            raise FaceTwinError("the camera is closed", where="camera", hint="make a new one")
+        skin = np.asarray(vertices)
+        if skin.dtype not in (np.float32, np.float64):
+            skin = skin.astype(np.float64)
+        if skin.ndim != 3 or skin.shape[1:] != self.face.rest.shape:
+            self._refuse(skin, f"(B, {len(self.face.rest)}, 3)")
+        if not np.isfinite(skin.sum()):  # a NaN or an infinity survives any sum
+            raise FaceTwinError("vertices are not finite", where="camera", hint="did the skin's solver diverge?")
+        count = len(skin)
+        placed = np.empty((count, len(self._links), 4, 4))
+        for k, link in enumerate(self._links):
+            placed[:, k] = poses.get(link, _IDENTITY)
+        if not np.isfinite(placed.sum()):
+            raise FaceTwinError("poses are not finite", where="camera", hint="check the motor positions")
+        shape = (count, self.height, self.width, 3)
+        if out is None:
+            out = np.empty(shape, np.uint8)
+        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise FaceTwinError(
+                "cannot draw into that", where="camera", found=f"{out.dtype} {out.shape}",
+                expected=f"uint8 {shape}, contiguous",
+            )  # fmt: skip
+        skin = np.ascontiguousarray(skin)
+        start = 0
+        while start < count:  # in one go, as long as what stands still does
+            still = placed[start, 0]
+            stop = start + 1
+            while stop < count and np.array_equal(placed[stop, 0], still):
+                stop += 1
+            if self._still is None or not np.array_equal(self._still, still):
+                self._draw_still(placed[start])
+            near = kernels.draw(
+                skin[start:stop], placed[start:stop], out[start:stop], *self._model, *self._lens, *self._canvas
+            )
+            if near >= 0:
+                _too_near(start + near)
+            start = stop
+        return out
+
+    def _draw_still(self, pose: NDArray[np.float64]) -> None:
+        """Draw neck, collar and shoulders and keep them: they move only when the body does."""
+        model, lens, canvas = self._model, self._lens, self._canvas
+        assert canvas is not None
+        self._still = None
+        canvas.depth[:] = 0
+        canvas.owner[:] = -1
+        canvas.blocks[:] = 0
+        kernels.place_links(pose, lens.to_lens, canvas.views)
+        start, stop = model.spans[0]
+        if kernels.place(
+            model.points, start, stop, canvas.seen.shape[1] + start, canvas.views, 0, lens.numbers,
+            canvas.screen, canvas.inverse,
+        ):  # fmt: skip
+            _too_near(0)
+        kernels.cover_clusters(
+            model.moving, len(model.clusters), model.clusters, model.boxes, model.cones, canvas.views,
+            model.triangles, lens.offsets, lens.numbers, canvas.blocks, lens.step,
+            canvas.screen, canvas.inverse, canvas.depth, canvas.owner,
+        )  # fmt: skip
+        canvas.still_depth[:] = canvas.depth
+        canvas.still_colour[:] = np.float32(255) * np.array(self.spec.background, np.float32)
+        canvas.still_pixels[:] = np.uint8(np.round(255 * np.array(self.spec.background)))
+        layer = np.empty((1, self.height, self.width, 3), np.uint8)
+        for s in range(len(lens.offsets)):  # every sample by itself: they meet moving ones later
+            one = slice(s, s + 1)
+            kernels.resolve(
+                canvas.owner[one], lens.offsets[one], canvas.still_colour[one], canvas.still_pixels,
+                model.triangles, model.count, model.link_of, model.kids, model.tints, pose, canvas.normal,
+                canvas.screen, canvas.inverse, canvas.look, lens.to_lens, lens.numbers, lens.lamps, lens.ambient,
+                canvas.corner, canvas.fragment, canvas.total, layer, 0,
+            )  # fmt: skip
+            canvas.still_colour[s] = layer[0]
+        canvas.still_pixels[:] = (canvas.still_colour.mean(axis=0) + np.float32(0.5)).astype(np.uint8)
+        self._still = pose[0].copy()
+
+    def _refuse(self, skin: NDArray[Any], expected: str) -> None:
+        raise FaceTwinError(
+            "not the vertices of this face", where="camera", found=skin.shape, expected=expected
+        )
+
+    def close(self) -> None:
+        """Free the buffers; closing twice is fine."""
+        self._canvas = None
+
+    def __enter__(self) -> RasterCamera:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_IDENTITY = np.eye(4)
+
+
+def _too_near(picture: int) -> None:
+    raise FaceTwinError(
+        "the face reaches the lens", where=f"camera: picture {picture}",
+        expected=f"everything farther than {scene.NEAR} m", hint="look at the camera's distance",
+    )  # fmt: skip
+
+
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    good = len(size) == 2 and all(
+        isinstance(s, (int, np.integer)) and not isinstance(s, bool) and 1 <= s <= LARGEST for s in size
+    )
+    if not good:
+        raise UsageError(
+            "no such picture size", where="camera", found=size, expected=f"(width, height) in 1..{LARGEST} px"
+        )
+    return int(size[0]), int(size[1])

@@ -1,0 +1,556 @@
+"""The kernels of the fast renderer: vertices to the screen, triangles to samples, samples to colours.
+
+A z-buffer with deferred shading. Corners are snapped to 1/256 pixel and edges are whole numbers, so that
+two triangles that share an edge neither overlap nor leave a gap, whatever their size. Only what is seen is
+shaded, once for each pixel and triangle. Nothing here knows of rigs, faces or link names: that is
+`facetwin.twin.raster`, whose `Model` and `Canvas` say what the arrays are.
+
+The kernels take plain arrays and make none: numba compiles that in a third of the time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+#: reassociation is allowed, infinities and NaN keep their meaning
+FAST = {"reassoc", "contract", "arcp", "nsz"}
+#: a pixel's width in screen units
+SUB = 256
+#: width of a block of the coarse depth picture, px
+BLOCK = 4
+#: fragments shaded together
+CHUNK = 512
+#: triangles looked at together; a cluster has no more
+GROUP = 32
+#: columns of a cluster: link, first and last+1 triangle, whether its part is closed
+LINK, T0, T1, CLOSED = range(4)
+#: numbers of a lens: focal length (px), -1 for a mirror, nearest depth (m), picture's width and height,
+#: and between which parts of a pixel its samples lie
+FOCAL, FLIP, NEAR, WIDTH, HEIGHT, LOW, HIGH = range(7)
+#: rows of the fragments, each CHUNK long, in one flat array whose offsets the compiler knows:
+#: normal, colour, gloss, place on the screen, shaded colour
+NX, NY, NZ, RED, GREEN, BLUE, GLOSS, PX, PY, OUT_R, OUT_G, OUT_B = (np.uint64(k * CHUNK) for k in range(12))
+
+F = np.float32
+#: an index that cannot be negative: without it numba's wrap-around keeps loops from running abreast.
+#: Mixed with signed numbers it becomes a float, so whoever meets it is one too.
+U = np.uint64
+
+
+@njit(cache=True, fastmath=FAST)
+def above(value: Any, floor: Any) -> Any:
+    """The larger; without a look at NaN, which would keep loops from running abreast."""
+    return value if value > floor else floor
+
+
+@njit(cache=True, fastmath=FAST)
+def below(value: Any, ceiling: Any) -> Any:
+    """The smaller, likewise."""
+    return value if value < ceiling else ceiling
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def refine(vertices: Any, picture: int, rows: Any, columns: Any, weights: Any, skin: Any, seen: Any) -> None:
+    """Soft skin [shape=(B, N, 3)] to drawn skin `seen` [shape=(3, R)] by sparse rows."""
+    for i in range(U(vertices.shape[1])):
+        for n in range(3):
+            skin[i, n] = vertices[picture, i, n]
+    for i in range(seen.shape[1]):
+        x, y, z = F(0), F(0), F(0)
+        for j in range(rows[i], rows[i + 1]):
+            w, c = weights[j], columns[j]
+            x += w * skin[c, 0]
+            y += w * skin[c, 1]
+            z += w * skin[c, 2]
+        seen[0, i], seen[1, i], seen[2, i] = x, y, z
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def smooth(triangles: Any, count: int, seen: Any, normal: Any) -> None:
+    """Unit normals [shape=(3, R)] of the first `count` triangles' corners, weighted by area."""
+    normal[:] = F(0)
+    for t in range(count):
+        a, b, c = triangles[0, t], triangles[1, t], triangles[2, t]
+        px, py, pz = seen[0, a], seen[1, a], seen[2, a]
+        ux, uy, uz = seen[0, b] - px, seen[1, b] - py, seen[2, b] - pz
+        vx, vy, vz = seen[0, c] - px, seen[1, c] - py, seen[2, c] - pz
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        normal[0, a] += x
+        normal[1, a] += y
+        normal[2, a] += z
+        normal[0, b] += x
+        normal[1, b] += y
+        normal[2, b] += z
+        normal[0, c] += x
+        normal[1, c] += y
+        normal[2, c] += z
+    for i in range(U(normal.shape[1])):
+        x, y, z = normal[0, i], normal[1, i], normal[2, i]
+        scale = F(1) / math.sqrt(x * x + y * y + z * z + F(1e-30))
+        normal[0, i], normal[1, i], normal[2, i] = x * scale, y * scale, z * scale
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def place(
+    points: Any, start: int, stop: int, first: int, m: Any, link: int, lens: Any, screen: Any, inverse: Any
+) -> int:
+    """Points [shape=(3, n)] start .. stop-1 of a link onto the screen, as vertices from `first` on.
+
+    `m` [shape=(links, 4, 4)] puts links before the lens. Says how many points are too near to it.
+    """
+    fx, fy = lens[FOCAL] * lens[FLIP] * SUB, -lens[FOCAL] * SUB
+    a, b, c, d = F(fx * m[link, 0, 0]), F(fx * m[link, 0, 1]), F(fx * m[link, 0, 2]), F(fx * m[link, 0, 3])
+    e, f, g, h = F(fy * m[link, 1, 0]), F(fy * m[link, 1, 1]), F(fy * m[link, 1, 2]), F(fy * m[link, 1, 3])
+    p, q, r, s = F(-m[link, 2, 0]), F(-m[link, 2, 1]), F(-m[link, 2, 2]), F(-m[link, 2, 3])
+    middle_x, middle_y = F(lens[WIDTH] * 0.5 * SUB + 0.5), F(lens[HEIGHT] * 0.5 * SUB + 0.5)
+    far, near, wrong = F(1e8), F(lens[NEAR]), 0
+    here, there = U(start), U(first)
+    # three loops, not one: with fewer arrays in each the compiler sees that they do not overlap
+    for n in range(U(stop - start)):
+        k, v = here + n, there + n
+        w = p * points[0, k] + q * points[1, k] + r * points[2, k] + s
+        good = w > near
+        wrong += 0 if good else 1
+        inverse[v] = F(1) / (w if good else near)
+    for n in range(U(stop - start)):
+        k, v = here + n, there + n
+        at = (a * points[0, k] + b * points[1, k] + c * points[2, k] + d) * inverse[v]
+        screen[0, v] = np.int32(np.floor(below(above(at, -far), far) + middle_x))
+    for n in range(U(stop - start)):
+        k, v = here + n, there + n
+        at = (e * points[0, k] + f * points[1, k] + g * points[2, k] + h) * inverse[v]
+        screen[1, v] = np.int32(np.floor(below(above(at, -far), far) + middle_y))
+    return wrong
+
+
+@njit(cache=True)
+def worth(
+    triangles: Any, first: int, last: int, left: int, right: int, top: int, bottom: int, screen: Any
+) -> np.uint32:
+    """Bits of the triangles first .. last-1, at most GROUP, whose boxes hold a sample of any pixel.
+
+    `left` .. `bottom`: between which offsets samples lie. Nothing is stored, so that the loop runs abreast.
+    """
+    bits = np.uint32(0)
+    for n in range(last - first):
+        t = first + n
+        i, j, k = triangles[0, t], triangles[1, t], triangles[2, t]
+        ax, bx, cx = screen[0, i], screen[0, j], screen[0, k]
+        ay, by, cy = screen[1, i], screen[1, j], screen[1, k]
+        x0, x1 = min(ax, min(bx, cx)), max(ax, max(bx, cx))
+        y0, y1 = min(ay, min(by, cy)), max(ay, max(by, cy))
+        wide = ((x0 + np.int32(SUB - 1 - right)) >> np.int32(8)) <= ((x1 - np.int32(left)) >> np.int32(8))
+        high = ((y0 + np.int32(SUB - 1 - bottom)) >> np.int32(8)) <= ((y1 - np.int32(top)) >> np.int32(8))
+        bits |= np.uint32(wide & high) << np.uint32(n)
+    return bits
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def cover(
+    triangles: Any, begin: int, end: int, closed: bool, front: bool, offsets: Any,
+    screen: Any, inverse: Any, depth: Any, owner: Any,
+) -> None:  # fmt: skip
+    """Triangles begin .. end-1 into `depth` and `owner`; of a closed body only those that face the lens.
+
+    `front`: whether a triangle with positive area on the screen faces the lens.
+    """
+    samples, height, width = depth.shape
+    least_x = most_x = np.int64(offsets[0, 0])
+    least_y = most_y = np.int64(offsets[0, 1])
+    for s in range(1, samples):
+        least_x, most_x = min(least_x, offsets[s, 0]), max(most_x, offsets[s, 0])
+        least_y, most_y = min(least_y, offsets[s, 1]), max(most_y, offsets[s, 1])
+    for first in range(begin, end, GROUP):
+        bits = worth(triangles, first, min(first + GROUP, end), least_x, most_x, least_y, most_y, screen)
+        t = first - 1
+        while bits != 0:
+            t += 1
+            here = bits & np.uint32(1)
+            bits >>= np.uint32(1)
+            if here == 0:
+                continue
+            i, j, k = triangles[0, t], triangles[1, t], triangles[2, t]
+            ax, ay = np.int64(screen[0, i]), np.int64(screen[1, i])
+            bx, by = np.int64(screen[0, j]), np.int64(screen[1, j])
+            cx, cy = np.int64(screen[0, k]), np.int64(screen[1, k])
+            area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+            if area == 0 or (closed and (area > 0) != front):
+                continue
+            left, right = min(ax, bx, cx), max(ax, bx, cx)
+            top, bottom = min(ay, by, cy), max(ay, by, cy)
+            if area < 0:
+                area = -area
+                bx, by, cx, cy = cx, cy, bx, by
+                j, k = k, j
+            ux, uy, vx, vy, wx, wy = cx - bx, cy - by, ax - cx, ay - cy, bx - ax, by - ay
+            # a sample on an edge belongs to the triangle right of it or below
+            edge_u = 0 if uy < 0 or (uy == 0 and ux > 0) else 1
+            edge_v = 0 if vy < 0 or (vy == 0 and vx > 0) else 1
+            edge_w = 0 if wy < 0 or (wy == 0 and wx > 0) else 1
+            base, share = inverse[i], F(1) / F(area)
+            rise, slope = (inverse[j] - base) * share, (inverse[k] - base) * share
+            for s in range(samples):
+                ox, oy = np.int64(offsets[s, 0]), np.int64(offsets[s, 1])
+                x0, x1 = max((left - ox + SUB - 1) >> 8, 0), min((right - ox) >> 8, width - 1)
+                y0, y1 = max((top - oy + SUB - 1) >> 8, 0), min((bottom - oy) >> 8, height - 1)
+                if x0 > x1 or y0 > y1:
+                    continue
+                # edges b to c, c to a, a to b: their values at a point, over the area, are its weights
+                px, py = (x0 << 8) + ox - ax, (y0 << 8) + oy - ay
+                e = ux * (py - wy) - uy * (px - wx) - edge_u
+                f = vx * py - vy * px - edge_v
+                g = wx * py - wy * px - edge_w
+                for y in range(y0, y1 + 1):
+                    er, fr, gr = e, f, g
+                    for x in range(x0, x1 + 1):
+                        if (er | fr | gr) >= 0:
+                            z = base + F(fr) * rise + F(gr) * slope
+                            if z > depth[s, y, x]:
+                                depth[s, y, x] = z
+                                owner[s, y, x] = t
+                        er -= uy << 8
+                        fr -= vy << 8
+                        gr -= wy << 8
+                    e += ux << 8
+                    f += vx << 8
+                    g += wx << 8
+
+
+@njit(cache=True)
+def coarse_depth(depth: Any, blocks: Any, step: int) -> None:
+    """The farthest sample of each block of `step` by `step` pixels, for `hidden`."""
+    samples, height, width = depth.shape
+    blocks[:] = np.inf
+    for s in range(samples):
+        for y in range(height):
+            row = y // step
+            x = 0
+            for column in range(blocks.shape[1]):
+                least = blocks[row, column]
+                for _ in range(min(step, width - x)):
+                    least = min(least, depth[s, y, x])
+                    x += 1
+                blocks[row, column] = least
+
+
+@njit(cache=True, error_model="numpy")
+def turned(cones: Any, boxes: Any, k: int, m: Any, link: int) -> bool:
+    """Whether all triangles of cluster `k` show their backs to the lens."""
+    # from the cluster's middle to the lens
+    dx, dy, dz = m[link, 3, 0] - boxes[k, 0], m[link, 3, 1] - boxes[k, 1], m[link, 3, 2] - boxes[k, 2]
+    radius = math.sqrt(boxes[k, 3] ** 2 + boxes[k, 4] ** 2 + boxes[k, 5] ** 2)
+    away = dx * cones[k, 0] + dy * cones[k, 1] + dz * cones[k, 2]
+    return away < -(cones[k, 3] * math.sqrt(dx * dx + dy * dy + dz * dz) + radius)
+
+
+@njit(cache=True, error_model="numpy")
+def hidden(boxes: Any, k: int, m: Any, link: int, lens: Any, blocks: Any, step: int) -> bool:
+    """Whether box `k` of a link is outside the picture or wholly behind what is drawn already."""
+    x, y, z, i, j, h = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3], boxes[k, 4], boxes[k, 5]
+    w = -(m[link, 2, 0] * x + m[link, 2, 1] * y + m[link, 2, 2] * z + m[link, 2, 3])
+    reach = abs(m[link, 2, 0]) * i + abs(m[link, 2, 1]) * j + abs(m[link, 2, 2]) * h
+    near, far = w - reach, w + reach
+    if not near > lens[NEAR]:
+        return False
+    focal, width, height = lens[FOCAL], int(lens[WIDTH]), int(lens[HEIGHT])
+    at = lens[FLIP] * (m[link, 0, 0] * x + m[link, 0, 1] * y + m[link, 0, 2] * z + m[link, 0, 3])
+    reach = abs(m[link, 0, 0]) * i + abs(m[link, 0, 1]) * j + abs(m[link, 0, 2]) * h
+    left = focal * min((at - reach) / near, (at - reach) / far) + 0.5 * width
+    right = focal * max((at + reach) / near, (at + reach) / far) + 0.5 * width
+    at = -(m[link, 1, 0] * x + m[link, 1, 1] * y + m[link, 1, 2] * z + m[link, 1, 3])
+    reach = abs(m[link, 1, 0]) * i + abs(m[link, 1, 1]) * j + abs(m[link, 1, 2]) * h
+    top = focal * min((at - reach) / near, (at - reach) / far) + 0.5 * height
+    bottom = focal * max((at + reach) / near, (at + reach) / far) + 0.5 * height
+    # pixels with a sample in there; corners are snapped, so a little more
+    slack = 1.0 / SUB
+    x0, x1 = max(math.floor(left - lens[HIGH] - slack) + 1, 0), min(math.floor(right - lens[LOW] + slack), width - 1)
+    y0, y1 = max(math.floor(top - lens[HIGH] - slack) + 1, 0), min(math.floor(bottom - lens[LOW] + slack), height - 1)
+    if x0 > x1 or y0 > y1:
+        return True
+    x0, x1, y0, y1 = x0 // step, x1 // step, y0 // step, y1 // step
+    limit = 1.0 / near
+    for by in range(y0, y1 + 1):
+        for bx in range(x0, x1 + 1):
+            if blocks[by, bx] <= limit:
+                return False
+    return True
+
+
+@njit(cache=True)
+def cover_clusters(
+    start: int, stop: int, clusters: Any, boxes: Any, cones: Any, m: Any, triangles: Any, offsets: Any,
+    lens: Any, blocks: Any, step: int, screen: Any, inverse: Any, depth: Any, owner: Any,
+) -> None:  # fmt: skip
+    """Clusters start .. stop-1, those that may be seen: first the fronts, which hide most of the backs."""
+    front = lens[FLIP] < 0
+    for backs in range(2):
+        if backs == 1:
+            coarse_depth(depth, blocks, step)
+        for c in range(start, stop):
+            link, closed = clusters[c, LINK], clusters[c, CLOSED] != 0
+            if closed and backs == 1:
+                continue
+            if turned(cones, boxes, c, m, link) != (backs == 1):
+                continue
+            if not hidden(boxes, c, m, link, lens, blocks, step):
+                t0, t1 = clusters[c, T0], clusters[c, T1]
+                cover(triangles, t0, t1, closed, front, offsets, screen, inverse, depth, owner)
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def power(base: Any, exponent: Any) -> Any:
+    """base ** exponent for base in (0, 1], float32, to 1e-4; without branches, so that loops run abreast."""
+    bits = F(base).view(np.int32)
+    whole = F((bits >> np.int32(23)) - np.int32(127))
+    m = np.int32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)).view(np.float32)  # 1 .. 2
+    # log2(m) / (m - 1) and 2 ** x on [0, 1) as polynomials
+    p = F(-0.465725644288844) + m * F(0.0596515482674574)
+    p = F(2.8882704548164776) + m * (F(-2.52074962577807) + m * (F(1.48116647521213) + m * p))
+    x = above(exponent * (whole + (m - F(1)) * p), F(-120))
+    whole = np.floor(x)
+    x -= whole
+    p = F(0.055826318) + x * (F(0.0089893397) + x * F(0.0018775767))
+    p = F(0.99999994) + x * (F(0.69315308) + x * (F(0.24015361) + x * p))
+    return p * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def gather(
+    count: int, triangles: Any, skin: int, link_of: Any, kids: Any, tints: Any, front: bool, pose: Any,
+    normal: Any, screen: Any, inverse: Any, look: Any, corner: Any, out: Any,
+) -> None:  # fmt: skip
+    """Normal (towards the lens), colour and gloss of each fragment, from the corners of its triangle."""
+    half, one, two = F(0.5), F(1), F(2)
+    for f in range(U(count)):
+        t = corner[0, f]
+        i, j, k = triangles[0, t], triangles[1, t], triangles[2, t]
+        ax, ay = screen[0, i], screen[1, i]
+        ux, uy = F(screen[0, j] - ax), F(screen[1, j] - ay)
+        vx, vy = F(screen[0, k] - ax), F(screen[1, k] - ay)
+        px, py = out[PX + f] - F(ax), out[PY + f] - F(ay)
+        area = ux * vy - vx * uy
+        b, c = px * vy - vx * py, ux * py - px * uy
+        wa, wb, wc = (area - b - c) * inverse[i], b * inverse[j], c * inverse[k]
+        scale = one / (wa + wb + wc)
+        wa, wb, wc = wa * scale, wb * scale, wc * scale
+        sign = one if (area > 0) == front else -one
+        if t < skin:
+            x = sign * (wa * normal[0, i] + wb * normal[0, j] + wc * normal[0, k])
+            y = sign * (wa * normal[1, i] + wb * normal[1, j] + wc * normal[1, k])
+            z = sign * (wa * normal[2, i] + wb * normal[2, j] + wc * normal[2, k])
+        else:
+            x = sign * (wa * look[i, 4] + wb * look[j, 4] + wc * look[k, 4])
+            y = sign * (wa * look[i, 5] + wb * look[j, 5] + wc * look[k, 5])
+            z = sign * (wa * look[i, 6] + wb * look[j, 6] + wc * look[k, 6])
+        n = link_of[t]
+        out[NX + f] = F(pose[n, 0, 0]) * x + F(pose[n, 0, 1]) * y + F(pose[n, 0, 2]) * z
+        out[NY + f] = F(pose[n, 1, 0]) * x + F(pose[n, 1, 1]) * y + F(pose[n, 1, 2]) * z
+        out[NZ + f] = F(pose[n, 2, 0]) * x + F(pose[n, 2, 1]) * y + F(pose[n, 2, 2]) * z
+        out[GLOSS + f] = wa * look[i, 3] + wb * look[j, 3] + wc * look[k, 3]
+        if t < kids.shape[0]:  # colours are finer than the triangles: find the quarter
+            if wa > half:
+                i, j, k = kids[t, 0], kids[t, 3], kids[t, 5]
+                wa, wb, wc = two * wa - one, two * wb, two * wc
+            elif wb > half:
+                i, j, k = kids[t, 3], kids[t, 1], kids[t, 4]
+                wa, wb, wc = two * wa, two * wb - one, two * wc
+            elif wc > half:
+                i, j, k = kids[t, 5], kids[t, 4], kids[t, 2]
+                wa, wb, wc = two * wa, two * wb, two * wc - one
+            else:
+                i, j, k = kids[t, 4], kids[t, 5], kids[t, 3]
+                wa, wb, wc = one - two * wa, one - two * wb, one - two * wc
+            out[RED + f] = wa * tints[i, 0] + wb * tints[j, 0] + wc * tints[k, 0]
+            out[GREEN + f] = wa * tints[i, 1] + wb * tints[j, 1] + wc * tints[k, 1]
+            out[BLUE + f] = wa * tints[i, 2] + wb * tints[j, 2] + wc * tints[k, 2]
+        else:
+            out[RED + f] = wa * look[i, 0] + wb * look[j, 0] + wc * look[k, 0]
+            out[GREEN + f] = wa * look[i, 1] + wb * look[j, 1] + wc * look[k, 1]
+            out[BLUE + f] = wa * look[i, 2] + wb * look[j, 2] + wc * look[k, 2]
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def shade(count: int, to_lens: Any, lens: Any, lamps: Any, ambient: Any, out: Any) -> None:
+    """Colour, 0 .. 255, of each fragment: `shaders/mesh.frag`, line for line, for two lamps."""
+    unit = 1.0 / (lens[FOCAL] * SUB)
+    right, down = F(lens[FLIP] * unit), F(-unit)
+    middle_x, middle_y = F(lens[WIDTH] * 0.5 * SUB), F(lens[HEIGHT] * 0.5 * SUB)
+    r00, r01, r02 = F(to_lens[0, 0]), F(to_lens[0, 1]), F(to_lens[0, 2])
+    r10, r11, r12 = F(to_lens[1, 0]), F(to_lens[1, 1]), F(to_lens[1, 2])
+    r20, r21, r22 = F(to_lens[2, 0]), F(to_lens[2, 1]), F(to_lens[2, 2])
+    ax, ay, az, astrong = lamps[0, 0], lamps[0, 1], lamps[0, 2], lamps[0, 3]
+    bx, by, bz, bstrong = lamps[1, 0], lamps[1, 1], lamps[1, 2], lamps[1, 3]
+    one, zero, tiny, most = F(1), F(0), F(1e-20), F(255)
+    for f in range(U(count)):
+        # from the fragment to the lens, in the body's frame
+        x, y = (out[PX + f] - middle_x) * right, (out[PY + f] - middle_y) * down
+        ex, ey, ez = r20 - x * r00 - y * r10, r21 - x * r01 - y * r11, r22 - x * r02 - y * r12
+        i = one / math.sqrt(ex * ex + ey * ey + ez * ez)
+        ex, ey, ez = ex * i, ey * i, ez * i
+        nx, ny, nz = out[NX + f], out[NY + f], out[NZ + f]
+        i = one / math.sqrt(nx * nx + ny * ny + nz * nz + F(1e-30))
+        nx, ny, nz = nx * i, ny * i, nz * i
+        gloss = out[GLOSS + f]
+        sharp = F(12) + F(100) * gloss
+        light = ambient * (F(0.75) + F(0.25) * ny)
+        light += astrong * above((nx * ax + ny * ay + nz * az + F(0.25)) * F(0.8), zero)
+        light += bstrong * above((nx * bx + ny * by + nz * bz + F(0.25)) * F(0.8), zero)
+        hx, hy, hz = ax + ex, ay + ey, az + ez
+        h = (nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz)
+        sheen = astrong * power(below(above(h, tiny), one), sharp)
+        hx, hy, hz = bx + ex, by + ey, bz + ez
+        h = (nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz)
+        sheen += bstrong * power(below(above(h, tiny), one), sharp)
+        edge = one - above(nx * ex + ny * ey + nz * ez, zero)
+        sheen = gloss * (F(0.35) * sheen + ambient * F(0.25) * edge * edge * edge)
+        red, green, blue = out[RED + f], out[GREEN + f], out[BLUE + f]
+        out[OUT_R + f] = most * math.sqrt(below(above(red * red * light + sheen, zero), one))
+        out[OUT_G + f] = most * math.sqrt(below(above(green * green * light + sheen, zero), one))
+        out[OUT_B + f] = most * math.sqrt(below(above(blue * blue * light + sheen, zero), one))
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def finish(
+    count: int, slots: int, share: Any, triangles: Any, skin: int, link_of: Any, kids: Any, tints: Any, pose: Any,
+    normal: Any, screen: Any, inverse: Any, look: Any, to_lens: Any, lens: Any, lamps: Any, ambient: Any,
+    corner: Any, fragment: Any, total: Any, out: Any, picture: int,
+) -> None:  # fmt: skip
+    """Shade the fragments that have gathered and write the pixels (`slots`) that they belong to."""
+    full = (count + 15) & ~15  # rows of sixteen: the last ones are shaded for nothing
+    for f in range(count, full):
+        corner[0, f] = corner[0, 0]
+        fragment[PX + U(f)], fragment[PY + U(f)] = fragment[PX], fragment[PY]
+    front = lens[FLIP] < 0
+    gather(
+        full, triangles, skin, link_of, kids, tints, front, pose, normal, screen, inverse, look, corner, fragment
+    )  # fmt: skip
+    shade(full, to_lens, lens, lamps, ambient, fragment)
+    for f in range(U(count)):
+        s, w = corner[1, f], F(corner[2, f]) * share
+        total[s, 0] += w * fragment[OUT_R + f]
+        total[s, 1] += w * fragment[OUT_G + f]
+        total[s, 2] += w * fragment[OUT_B + f]
+    for s in range(U(slots)):
+        y, x = corner[3, s], corner[4, s]
+        for n in range(3):
+            out[picture, y, x, n] = np.uint8(total[s, n] + F(0.5))
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def resolve(
+    owner: Any, offsets: Any, still_colour: Any, still_pixels: Any, triangles: Any, skin: int, link_of: Any,
+    kids: Any, tints: Any, pose: Any, normal: Any, screen: Any, inverse: Any, look: Any,
+    to_lens: Any, lens: Any, lamps: Any, ambient: Any, corner: Any, fragment: Any, total: Any, out: Any, picture: int,
+) -> None:  # fmt: skip
+    """Samples to pixels: each triangle of a pixel is shaded once, in the middle of its samples there."""
+    samples, height, width = owner.shape
+    share = F(1) / F(samples)
+    count = slots = 0
+    for y in range(height):
+        for x in range(width):
+            start = count
+            for s in range(samples):
+                t = owner[s, y, x]
+                if t < 0:
+                    continue
+                f = start
+                while f < count and corner[0, f] != t:
+                    f += 1
+                if f == count:
+                    corner[0, f], corner[1, f], corner[2, f] = t, slots, 0
+                    fragment[PX + U(f)] = fragment[PY + U(f)] = F(0)
+                    count += 1
+                corner[2, f] += 1
+                fragment[PX + U(f)] += F(offsets[s, 0])
+                fragment[PY + U(f)] += F(offsets[s, 1])
+            if count == start:
+                for n in range(3):
+                    out[picture, y, x, n] = still_pixels[y, x, n]
+                continue
+            for f in range(start, count):
+                i = F(1) / F(corner[2, f])
+                fragment[PX + U(f)] = F(x * SUB) + fragment[PX + U(f)] * i
+                fragment[PY + U(f)] = F(y * SUB) + fragment[PY + U(f)] * i
+            total[slots, 0] = total[slots, 1] = total[slots, 2] = F(0)
+            for s in range(samples):
+                if owner[s, y, x] < 0:
+                    for n in range(3):
+                        total[slots, n] += share * still_colour[s, y, x, n]
+            corner[3, slots], corner[4, slots] = y, x
+            slots += 1
+            if count + samples > CHUNK:
+                finish(
+                    count, slots, share, triangles, skin, link_of, kids, tints, pose, normal, screen, inverse,
+                    look, to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
+                )  # fmt: skip
+                count = slots = 0
+    finish(
+        count, slots, share, triangles, skin, link_of, kids, tints, pose, normal, screen, inverse, look,
+        to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def place_links(pose: Any, to_lens: Any, m: Any) -> None:
+    """Fill `m` [shape=(links, 4, 4)]: the upper rows of to_lens @ pose, then the lens in the link's frame."""
+    for link in range(m.shape[0]):
+        for i in range(3):
+            for j in range(4):
+                total = 0.0
+                for k in range(4):
+                    total += to_lens[i, k] * pose[link, k, j]
+                m[link, i, j] = total
+        for j in range(3):
+            m[link, 3, j] = -(m[link, 0, j] * m[link, 0, 3] + m[link, 1, j] * m[link, 1, 3] + m[link, 2, j] * m[link, 2, 3])
+
+
+@njit(cache=True, nogil=True)
+def draw(
+    vertices: Any, poses: Any, out: Any,
+    # Model
+    rows: Any, columns: Any, weights: Any, count: int, triangles: Any, link_of: Any, kids: Any, tints: Any,
+    points: Any, spans: Any, clusters: Any, boxes: Any, cones: Any, moving: int, skin_link: int,
+    # Lens
+    to_lens: Any, lens: Any, offsets: Any, lamps: Any, ambient: Any, step: int,
+    # Canvas
+    m: Any, skin: Any, seen: Any, normal: Any, screen: Any, inverse: Any, look: Any, depth: Any, owner: Any,
+    blocks: Any, still_depth: Any, still_colour: Any, still_pixels: Any, corner: Any, fragment: Any, total: Any,
+) -> int:  # fmt: skip
+    """Pictures of a batch into `out`, each by itself; -1, or the first one that is too near to the lens.
+
+    Parameters
+    ----------
+    vertices : float [shape=(B, N, 3), m]
+    poses : float64 [shape=(B, links, 4, 4)]
+    out : uint8 [shape=(B, H, W, 3)]
+    the rest : the fields of `Model`, `Lens` and `Canvas` of `facetwin.twin.raster`
+    """
+    drawn = seen.shape[1]
+    front = lens[FLIP] < 0
+    for b in range(vertices.shape[0]):
+        pose = poses[b]
+        place_links(pose, to_lens, m)
+        refine(vertices, b, rows, columns, weights, skin, seen)
+        smooth(triangles, count, seen, normal)
+        wrong = place(seen, 0, drawn, 0, m, skin_link, lens, screen, inverse)
+        for link in range(1, spans.shape[0]):  # link 0 stands still
+            wrong += place(points, spans[link, 0], spans[link, 1], drawn + spans[link, 0], m, link, lens, screen, inverse)
+        if wrong > 0:
+            return b
+        depth[:] = still_depth
+        owner[:] = -1
+        cover(triangles, 0, count, False, front, offsets, screen, inverse, depth, owner)
+        coarse_depth(depth, blocks, step)
+        cover_clusters(
+            0, moving, clusters, boxes, cones, m, triangles, offsets, lens, blocks, step,
+            screen, inverse, depth, owner,
+        )  # fmt: skip
+        resolve(
+            owner, offsets, still_colour, still_pixels, triangles, count, link_of, kids, tints, pose, normal,
+            screen, inverse, look, to_lens, lens, lamps, ambient, corner, fragment, total, out, b,
+        )  # fmt: skip
+    return -1
