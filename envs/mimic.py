@@ -41,7 +41,7 @@ class Mimic(MirrorEnv):
     Info
     ----
     As in MirrorBabble, and ``distance`` (u), ``is_success`` (distance below `threshold`), and on `reset`
-    ``goal_command``, the command that made the goal, if one did.
+    ``goal_command``, the command that made the goal, if one did, and ``drawn``.
 
     Reward
     ------
@@ -67,7 +67,7 @@ class Mimic(MirrorEnv):
         See `facetwin.envs.mirror.MirrorEnv`.
     """
 
-    OPTIONS = ("command", "goal", "goal_command")
+    OPTIONS = ("command", "goal", "goal_command", "randomise")
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Mimic(MirrorEnv):
         """Begin an episode at rest with a new goal.
 
         Options: ``command``, the pose to begin at; ``goal``, landmarks [shape=(478, 3) or (226,), u]; or
-        ``goal_command``, the pose to imitate (simulated rigs only).
+        ``goal_command``, the pose to imitate (simulated rigs only); ``randomise``, as in MirrorBabble.
         """
         asked = self._begin(seed, options)
         command = None
@@ -131,6 +131,8 @@ class Mimic(MirrorEnv):
         info = self._told(self._look())
         if command is not None:
             info["goal_command"] = command
+        if self._drawn:
+            info["drawn"] = dict(self._drawn)
         return self._observation(), info
 
     def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:

@@ -17,6 +17,7 @@ from facetwin.hardware.rig import CLOSED, Floats, Frame, Rig
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.landmarks import POINTS, align, fit_unit
+from facetwin.twin.randomise import draw
 from facetwin.twin.spec import load_rig
 from facetwin.twin.tracker import Tracker
 
@@ -54,7 +55,8 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
     rig : SafetyLayer
         The rig behind its safety layer; closed until the first `reset`.
     unit : float
-        See `facetwin.twin.landmarks.align`; measured on the face at rest at the first `reset`.
+        See `facetwin.twin.landmarks.align`; measured on the face at rest at the first `reset`, and at the
+        beginning of each randomised episode.
 
     Raises
     ------
@@ -64,7 +66,7 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012
     #: options that `reset` takes
-    OPTIONS: tuple[str, ...] = ("command",)
+    OPTIONS: tuple[str, ...] = ("command", "randomise")
 
     def __init__(
         self,
@@ -96,6 +98,8 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
         n = self.rig.spec.size
         self.action_space = spaces.Box(0.0, 1.0, (n,), np.float32)
         self.unit: float | None = None
+        self._nominal: float | None = None  # unit of the rig file's own face
+        self._drawn: dict[str, float] = {}
         self._tracker: Tracker | None = None
         self._closed = False
         self._image: Pixels | None = None
@@ -148,12 +152,32 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
             self.rig.open()
         self.rig.activate()
         self._tracker = self._tracker or Tracker()
-        if self.unit is None:
-            # Always from the same noise, or the first episode's seed would show in all others.
+        # The unit is measured from the same noise always, or the first episode's seed would show in others.
+        if self._become(asked.get("randomise")):
             self._home(0)
             self.unit = self._measured_unit()
+        else:
+            if self._nominal is None:
+                self._home(0)
+                self._nominal = self._measured_unit()
+            self.unit = self._nominal
         self._home(int(self.np_random.integers(2**31)))
         return asked
+
+    def _become(self, which: Any) -> dict[str, float]:
+        """Draw the body of this episode, the rig file's own without a choice; returns what was drawn."""
+        simulated = _inner(self.rig)
+        if which is None or which is False:
+            if self._drawn:
+                simulated.become(None)
+            self._drawn = {}
+        elif not hasattr(simulated, "become"):
+            raise UsageError("this rig cannot be randomised", where="reset(): randomise",
+                             found=type(simulated).__name__, hint="a simulated rig, sim:")  # fmt: skip
+        else:
+            body, self._drawn = draw(self.rig.spec, self.np_random, which)
+            simulated.become(body)
+        return self._drawn
 
     def _home(self, seed: int) -> None:
         self.rig.home(seed)
@@ -262,6 +286,13 @@ def _rig_of(rig: str | Rig, size: tuple[int, int] | None, options: dict[str, Any
     if size is not None and "size" in takes and "size" not in {**given, **options}:
         options["size"] = size
     return SafetyLayer(make_rig(rig, **options))
+
+
+def _inner(rig: Rig) -> Any:
+    """The rig behind all safety layers."""
+    while isinstance(rig, SafetyLayer):
+        rig = rig.inner
+    return rig
 
 
 def _checked_size(size: int | tuple[int, int] | None, where: str) -> tuple[int, int] | None:

@@ -58,7 +58,10 @@ class MirrorBabble(MirrorEnv):
     --------
     Start at rest, with camera noise of its own; never terminate; are truncated after 200 steps
     (``max_episode_steps`` of `gymnasium.make`). Same seed and same actions give the same bits on a simulated
-    rig. ``reset(options={"command": c})`` goes to pose ``c`` first.
+    rig. ``reset(options={"command": c})`` goes to pose ``c`` first; ``{"randomise": True}`` draws another
+    body for this episode from the ranges of the rig file (servos, skin, camera, light), ``["servo.*",
+    "camera.*"]`` some of it, ``{"material.young": (8e4, 1e5)}`` from ranges of one's own; ``info["drawn"]``
+    tells it (see `facetwin.twin.randomise.draw`). Without it the body is the rig file's again.
 
     Parameters
     ----------
@@ -102,12 +105,17 @@ class MirrorBabble(MirrorEnv):
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Any]]:
-        """Begin an episode at rest, or at ``options["command"]`` (float [shape=(n,)])."""
+        """Begin an episode at rest, or at ``options["command"]`` (float [shape=(n,)]).
+
+        ``options["randomise"]`` draws another body, on simulated rigs; ``info["drawn"]`` says which.
+        """
         asked = self._begin(seed, options)
         if "command" in asked:
             self._go(asked["command"])
         self._known.clear()
         info = self._look()
+        if self._drawn:
+            info["drawn"] = dict(self._drawn)
         self._new(info["face_found"])
         return self._observation(), info
 

@@ -1,8 +1,8 @@
 """The simulated rig: servos and skin of the twin, seen in its mirror, on a simulated clock.
 
-Servos are stepped on a fixed grid of ticks; skin and picture are worked out only when someone looks.
-Same seed and same calls give the same bits. It does not run in real time: time passes when someone
-sleeps on `rig.clock`.
+Servos are stepped on a fixed grid of ticks; skin and picture are worked out only when someone looks, the
+creep of the skin along the way that the motors went since (`facetwin.twin.moving`). Same seed and same
+calls give the same bits. It does not run in real time: time passes when someone sleeps on `rig.clock`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,12 @@ from facetwin.hardware.rig import Capabilities, Floats, Frame, Rig, RigState
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.servo import ServoBank
 from facetwin.twin.spec import RigSpec, load_rig
+
+if TYPE_CHECKING:
+    from facetwin.twin.moving import MovingFace
+
+#: the creep of what happened so many time constants ago is forgotten (less than .3 % of it is left)
+REMEMBERED = 6.0
 
 
 class Twin(Protocol):
@@ -41,6 +47,9 @@ class Twin(Protocol):
 class SimRig(Rig):
     """A face that exists only here.
 
+    What it is told and what it is are two things: `spec` is the table that commands, limits and safety go
+    by; `body` is the table that is simulated, the same until `become` gives it another.
+
     Parameters
     ----------
     spec : RigSpec, rig name or path of a TOML file
@@ -53,7 +62,7 @@ class SimRig(Rig):
     tick : float, s
         Grid on which servos are stepped and commands take effect.
     twin : Twin, optional
-        Another face than the one that ships, built for the same `spec`.
+        Another face than the one that ships, built for the same `spec`. Its skin takes no time.
     clock : SimClock, optional
         To share simulated time with others.
     """
@@ -76,16 +85,58 @@ class SimRig(Rig):
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise UsageError("bad seed", where="SimRig", found=seed, expected="a whole number from 0")
         self.solver, self.seed = solver, int(seed)
+        self._body = rig
         self._camera = rig.cameras["mirror"]
         self._size = (size, size) if isinstance(size, int) else size
         width, height = self._size or (self._camera.width, self._camera.height)
         self._shape = (height, width, 3)
         self._tick = tick
-        self._bank = ServoBank(rig, tick)
-        self._twin = twin
-        reach = self._camera.delay + (1 / self._camera.rate if self._camera.rate else 0.0)
-        self._past: deque[Floats] = deque(maxlen=math.ceil(reach / tick) + 3)  # newest last
+        self._twin, self._given = twin, twin is not None
+        self._moving: MovingFace | None = None
+        self._prepare()
         self._restart()
+
+    @property
+    def body(self) -> RigSpec:
+        """The table that is simulated."""
+        return self._body
+
+    def become(self, body: RigSpec | None = None) -> None:
+        """Simulate another table of the same motors, `spec` again without one; the face stands at rest.
+
+        Only what changed is built anew: a skin where the material or what holds it differs, a camera where
+        its optics do. Follow it with `home`, as noise and clock go on. Raises `UsageError` for other motors,
+        another size of picture, or another skin on a `twin` that was given.
+        """
+        from facetwin.twin.changing import ChangingTwin, check_kin, optics
+
+        wanted = self.spec if body is None else body
+        check_kin(self.spec, wanted)
+        with self._lock:
+            old, self._body = self._body, wanted
+            if wanted == old:
+                return
+            if isinstance(self._twin, ChangingTwin):
+                anew = self._twin.become(wanted)
+                if anew or wanted.skin_time != old.skin_time or _pulls(wanted) != _pulls(old):
+                    self._moving = None
+            elif self._given:
+                eyes = [optics(rig.cameras["mirror"]) for rig in (old, wanted)]
+                if old.material != wanted.material or eyes[0] != eyes[1]:
+                    self._body = old
+                    raise UsageError("a face that was given has its own skin and camera", where="become()",
+                                     expected="a body that differs in servos and time only")  # fmt: skip
+            self._prepare()
+            self._restart()
+
+    def _prepare(self) -> None:
+        """Servos, and room for the past, of the present body."""
+        self._bank = ServoBank(self._body, self._tick)
+        self._camera = self._body.cameras["mirror"]
+        reach = self._camera.delay + (1 / self._camera.rate if self._camera.rate else 0.0)
+        if not self._body.skin_time.still:
+            reach += REMEMBERED * self._body.skin_time.creep_time
+        self._past: deque[Floats] = deque(maxlen=math.ceil(reach / self._tick) + 3)  # newest last
 
     @property
     def capabilities(self) -> Capabilities:
@@ -101,14 +152,17 @@ class SimRig(Rig):
         self._frame: Frame | None = None
         self._number: int | None = None
         self._looks = 0
+        self._seen = self._start  # time of the last posture
         if self._twin is not None:
             self._twin.reset()
+        if self._moving is not None:
+            self._moving.reset(self._past[0])
 
     def _open(self) -> None:
         if self._twin is None:
-            from facetwin.twin.twin import FaceTwin  # brings the mesh and GL: only when needed
+            from facetwin.twin.changing import ChangingTwin  # brings the mesh and GL: only when needed
 
-            self._twin = FaceTwin(self.spec, solver=self.solver, size=self._size)
+            self._twin = ChangingTwin(self._body, solver=self.solver, size=self._size)
         self._restart()
 
     def _activate(self, present: Floats) -> None:
@@ -166,6 +220,25 @@ class SimRig(Rig):
             return self._past[low].copy()
         return (1 - share) * self._past[low] + share * self._past[low + 1]
 
+    def _posture(self, time: float) -> tuple[Any, Floats]:
+        """The face at a time not before the last one asked for, and where its motors stood."""
+        assert self._twin is not None
+        position = self._position_at(time)
+        if self._given or self._body.skin_time.still:
+            return self._twin.move(position), position
+        if self._moving is None:
+            from facetwin.twin.moving import MovingFace
+
+            self._moving = MovingFace(self._twin)  # type: ignore[arg-type]  # it is our own
+            self._moving.reset(self._past[0])
+        oldest = self._done - len(self._past) + 1  # number of the tick
+        ticks = self._start + self._tick * np.arange(oldest, self._done + 1)
+        inner = (ticks > self._seen + 1e-9) & (ticks < time - 1e-9)
+        way = [p for p, between in zip(self._past, inner, strict=True) if between]
+        times = np.r_[self._seen, ticks[inner], max(time, self._seen)]
+        self._seen = float(times[-1])
+        return self._moving.move(np.array([*way, position]), np.diff(times)), position
+
     def _capture(self) -> Frame:
         self._advance()
         if self._twin is None:
@@ -180,8 +253,7 @@ class SimRig(Rig):
         self._looks += 1
         if self._frame is not None and number == self._number:
             return self._frame
-        position = self._position_at(time)
-        state = self._twin.move(position)
+        state, position = self._posture(time)
         image = np.array(self._twin.picture(state))  # a camera may reuse its buffer
         if camera.noise:
             # Drawn by the number of the frame, so that looking twice or seldom changes nothing.
@@ -191,3 +263,7 @@ class SimRig(Rig):
         truth = {"gap_mm": float(state.gap) * 1e3, "vertices": state.vertices, "position": position}
         self._frame, self._number = Frame(image, camera.mirror, time, truth), number
         return self._frame
+
+
+def _pulls(spec: RigSpec) -> list[Any]:
+    return [(m.pull, m.part, m.rest_command) for m in spec.motors]
