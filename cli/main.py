@@ -38,6 +38,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "self": Verb("train_self:TrainSelf", "self-model: command → landmarks, from babble"),
         "inverse": Verb("train_inverse:TrainInverse", "inverse model: landmarks → command, from babble"),
         "speech": Verb("train_speech:TrainSpeech", "audio → landmarks, from tracked video"),
+        "skin": Verb("train_skin:TrainSkin", "fast skin: command → vertices, from exact solves"),
     },
     "score": {
         "speech": Verb("score_speech:ScoreSpeech", "audio → landmarks against tracked people"),
