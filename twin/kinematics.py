@@ -110,25 +110,33 @@ class Kinematics:
         return (np.asarray(position, dtype=np.float64) - self.spec.rest) * self.spec.span
 
     def local(self, position: ArrayLike) -> dict[str, Array]:
-        """Turn of each link about its own pivot, link -> float64 [shape=(4, 4)], in its parent's frame."""
-        angles = self.angles(position)
+        """Turn of each link about its own pivot, in its parent's frame.
+
+        Positions [shape=(..., n)] -> link: float64 [shape=(..., 4, 4)].
+        """
+        angles = self.angles(position)  # (..., n)
         out = {}
         for name, link in self.face.links.items():
-            turn = np.eye(3)
+            turn = np.broadcast_to(np.eye(3), (*angles.shape[:-1], 3, 3))
             for i in self._turns[name]:  # in the order of the rig file
                 part = self.spec.motors[i].part
                 assert part is not None
-                turn = turn @ _rotation(AXES[part.axis], part.gain * angles[i])
-            pose = np.eye(4)
-            pose[:3, :3] = turn
-            pose[:3, 3] = link.pivot - turn @ link.pivot
+                turn = turn @ _rotation(AXES[part.axis], part.gain * angles[..., i])
+            pose = np.zeros((*angles.shape[:-1], 4, 4))
+            pose[..., :3, :3] = turn
+            pose[..., :3, 3] = link.pivot - (turn @ link.pivot[:, None])[..., 0]
+            pose[..., 3, 3] = 1.0
             out[name] = pose
         return out
 
     def poses(self, position: ArrayLike) -> dict[str, Array]:
-        """Where each link is, link -> float64 [shape=(4, 4)], in the body's frame (at rest the face's)."""
+        """Where each link is, in the body's frame (at rest the face's).
+
+        Positions [shape=(..., n)] -> link: float64 [shape=(..., 4, 4)].
+        """
         local = self.local(position)
-        out: dict[str, Array] = {"body": np.eye(4)}
+        lead = np.shape(position)[:-1]
+        out: dict[str, Array] = {"body": np.broadcast_to(np.eye(4), (*lead, 4, 4)).copy()}
         for name, link in self.face.links.items():  # parents come first
             out[name] = out[link.parent] @ local[name]
         return out
@@ -161,8 +169,9 @@ class Kinematics:
         return out
 
 
-def _rotation(axis: tuple[float, float, float], angle: float) -> Array:
+def _rotation(axis: tuple[float, float, float], angle: Array) -> Array:
     x, y, z = axis
     k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    rotation: Array = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * (k @ k)
+    sine, cosine = np.sin(angle)[..., None, None], np.cos(angle)[..., None, None]
+    rotation: Array = np.eye(3) + sine * k + (1 - cosine) * (k @ k)
     return rotation
