@@ -40,6 +40,11 @@ F = np.float32
 #: Mixed with signed numbers it becomes a float, so whoever meets it is one too.
 U = np.uint64
 
+#: which bit of 32 is set, by the upper five bits of its product with a de Bruijn number
+BIT = np.zeros(32, np.uint8)
+for _n in range(32):
+    BIT[(0x077CB531 << _n & 0xFFFFFFFF) >> 27] = _n
+
 
 @njit(cache=True, fastmath=FAST)
 def above(value: Any, floor: Any) -> Any:
@@ -60,12 +65,13 @@ def refine(vertices: Any, picture: int, rows: Any, columns: Any, weights: Any, s
         for n in range(3):
             skin[i, n] = vertices[picture, i, n]
     for i in range(seen.shape[1]):
-        x, y, z = F(0), F(0), F(0)
-        for j in range(rows[i], rows[i + 1]):
+        x, y, z, _ = F(0), F(0), F(0), F(0)  # four abreast are faster than three
+        for j in range(U(rows[i]), U(rows[i + 1])):
             w, c = weights[j], columns[j]
             x += w * skin[c, 0]
             y += w * skin[c, 1]
             z += w * skin[c, 2]
+            _ += w * skin[c, 3]
         seen[0, i], seen[1, i], seen[2, i] = x, y, z
 
 
@@ -131,21 +137,34 @@ def place(
 def worth(
     triangles: Any, first: int, last: int, left: int, right: int, top: int, bottom: int, screen: Any
 ) -> np.uint32:
-    """Bits of the triangles first .. last-1, at most GROUP, whose boxes hold a sample of any pixel.
+    """Bits of the triangles first .. last-1, at most GROUP, that may hold a sample of any pixel.
 
-    `left` .. `bottom`: between which offsets samples lie. Nothing is stored, so that the loop runs abreast.
+    `left` .. `bottom`: between which offsets samples lie. Where there is one sample a pixel, a triangle
+    whose box holds just one is asked for it, too. Nothing is stored, so that the loop runs abreast.
     """
     bits = np.uint32(0)
-    for n in range(last - first):
-        t = first + n
+    sub, low, high = np.int32(SUB - 1), np.int32(left), np.int32(top)
+    last_x, last_y = np.int32(right), np.int32(bottom)
+    single = left == right and top == bottom
+    zero, shift = np.int32(0), np.int32(8)
+    for n in range(U(last - first)):
+        t = U(first) + n
         i, j, k = triangles[0, t], triangles[1, t], triangles[2, t]
         ax, bx, cx = screen[0, i], screen[0, j], screen[0, k]
         ay, by, cy = screen[1, i], screen[1, j], screen[1, k]
-        x0, x1 = min(ax, min(bx, cx)), max(ax, max(bx, cx))
-        y0, y1 = min(ay, min(by, cy)), max(ay, max(by, cy))
-        wide = ((x0 + np.int32(SUB - 1 - right)) >> np.int32(8)) <= ((x1 - np.int32(left)) >> np.int32(8))
-        high = ((y0 + np.int32(SUB - 1 - bottom)) >> np.int32(8)) <= ((y1 - np.int32(top)) >> np.int32(8))
-        bits |= np.uint32(wide & high) << np.uint32(n)
+        x0 = (min(ax, min(bx, cx)) + np.int32(sub - last_x)) >> shift
+        x1 = np.int32(max(ax, max(bx, cx)) - low) >> shift
+        y0 = (min(ay, min(by, cy)) + np.int32(sub - last_y)) >> shift
+        y1 = np.int32(max(ay, max(by, cy)) - high) >> shift
+        # the three edges' values at the one sample have one sign: these wrap around in large triangles only
+        px, py = np.int32(np.int32(x0 << shift) + low), np.int32(np.int32(y0 << shift) + high)
+        ax, bx, cx = np.int32(ax - px), np.int32(bx - px), np.int32(cx - px)
+        ay, by, cy = np.int32(ay - py), np.int32(by - py), np.int32(cy - py)
+        e, f, g = np.int32(bx * cy - cx * by), np.int32(cx * ay - ax * cy), np.int32(ax * by - bx * ay)
+        inside = ((e >= zero) & (f >= zero) & (g >= zero)) | ((e <= zero) & (f <= zero) & (g <= zero))
+        one = (x0 == x1) & (y0 == y1) & single
+        keep = (x0 <= x1) & (y0 <= y1) & (inside | (not one))
+        bits |= np.uint32(keep) << np.uint32(n)
     return bits
 
 
@@ -166,13 +185,10 @@ def cover(
         least_y, most_y = min(least_y, offsets[s, 1]), max(most_y, offsets[s, 1])
     for first in range(begin, end, GROUP):
         bits = worth(triangles, first, min(first + GROUP, end), least_x, most_x, least_y, most_y, screen)
-        t = first - 1
         while bits != 0:
-            t += 1
-            here = bits & np.uint32(1)
-            bits >>= np.uint32(1)
-            if here == 0:
-                continue
+            lowest = bits & (~bits + np.uint32(1))
+            bits &= ~lowest
+            t = U(first) + U(BIT[(np.uint32(lowest * np.uint32(0x077CB531)) >> np.uint32(27)) & np.uint32(31)])
             i, j, k = triangles[0, t], triangles[1, t], triangles[2, t]
             ax, ay = np.int64(screen[0, i]), np.int64(screen[1, i])
             bx, by = np.int64(screen[0, j]), np.int64(screen[1, j])
@@ -204,6 +220,13 @@ def cover(
                 e = ux * (py - wy) - uy * (px - wx) - edge_u
                 f = vx * py - vy * px - edge_v
                 g = wx * py - wy * px - edge_w
+                if x0 == x1 and y0 == y1:
+                    if (e | f | g) >= 0:
+                        z = base + F(f) * rise + F(g) * slope
+                        if z > depth[s, y0, x0]:
+                            depth[s, y0, x0] = z
+                            owner[s, y0, x0] = t
+                    continue
                 for y in range(y0, y1 + 1):
                     er, fr, gr = e, f, g
                     for x in range(x0, x1 + 1):
@@ -224,6 +247,13 @@ def cover(
 def coarse_depth(depth: Any, blocks: Any, step: int) -> None:
     """The farthest sample of each block of `step` by `step` pixels, for `hidden`."""
     samples, height, width = depth.shape
+    if step == 1:
+        blocks[:] = depth[0]
+        for s in range(1, samples):
+            for y in range(height):
+                for x in range(width):
+                    blocks[y, x] = below(blocks[y, x], depth[s, y, x])
+        return
     blocks[:] = np.inf
     for s in range(samples):
         for y in range(height):
@@ -450,8 +480,25 @@ def resolve(
     samples, height, width = owner.shape
     share = F(1) / F(samples)
     count = slots = 0
+    out[picture] = still_pixels
     for y in range(height):
         for x in range(width):
+            if samples == 1:
+                if owner[0, y, x] >= 0:
+                    f = U(count)
+                    corner[0, f], corner[1, f], corner[2, f] = owner[0, y, x], count, 1
+                    corner[3, f], corner[4, f] = y, x
+                    fragment[PX + f], fragment[PY + f] = F(x * SUB + offsets[0, 0]), F(y * SUB + offsets[0, 1])
+                    total[f, 0] = total[f, 1] = total[f, 2] = F(0)
+                    count += 1
+                    if count == CHUNK:
+                        finish(
+                            count, count, share, triangles, skin, link_of, kids, tints, pose, normal, screen,
+                            inverse, look, to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
+                        )  # fmt: skip
+                        count = 0
+                    slots = count
+                continue
             start = count
             for s in range(samples):
                 t = owner[s, y, x]
@@ -468,8 +515,6 @@ def resolve(
                 fragment[PX + U(f)] += F(offsets[s, 0])
                 fragment[PY + U(f)] += F(offsets[s, 1])
             if count == start:
-                for n in range(3):
-                    out[picture, y, x, n] = still_pixels[y, x, n]
                 continue
             for f in range(start, count):
                 i = F(1) / F(corner[2, f])
