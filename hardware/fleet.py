@@ -126,15 +126,21 @@ class Fleet:
         self.sent[rows], self._speed[rows], self.held_back[rows] = rest, 0.0, 0
         self.time[rows], self._wrote[rows] = 0.0, -GENTLE
 
-    def move(self, commands: ArrayLike, duration: float, writes: int) -> None:
-        """Write commands [shape=(B, n)] `writes` times while `duration` (s) passes, evenly."""
+    def move(
+        self, commands: ArrayLike, duration: float, writes: int, which: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Write commands [shape=(B, n)] `writes` times while `duration` (s) passes, evenly.
+
+        Faces that the mask `which` [shape=(B,)] leaves out stand still, and so do their clocks.
+        """
         asked = np.ascontiguousarray(commands, dtype=np.float64)
         if asked.shape != self.sent.shape or not np.isfinite(asked).all():
             raise FaceTwinError("not commands", where="Fleet.move", found=asked.shape,
                                 expected=f"{self.sent.shape}, finite")  # fmt: skip
         t = self._tables
+        moving = np.ones(self.size, np.bool_) if which is None else which
         bad = _move(
-            asked, float(duration), int(writes), t["lower"], t["upper"], t["speed"], t["acceleration"],
+            moving, asked, float(duration), int(writes), t["lower"], t["upper"], t["speed"], t["acceleration"],
             self._rules, self.sent, self._speed, self._wrote, self.time, self.held_back, self._past,
             self._newest, self._whole, self._constants, self.tick, self._known, self._state, self._trail,
             self._last, self._done,
@@ -168,12 +174,14 @@ class Fleet:
 
 @njit(cache=True, parallel=True)
 def _move(
-    asked, duration, writes, lower, upper, speed, acceleration, rules, sent, velocity, wrote, time,
+    moving, asked, duration, writes, lower, upper, speed, acceleration, rules, sent, velocity, wrote, time,
     held_back, past, newest, whole, constants, dt, known, state, trail, last, done,
 ):  # fmt: skip
     size, n = asked.shape
     bad = np.full(size, -1, np.int64)
     for b in prange(size):
+        if not moving[b]:
+            continue
         soft, goal = np.empty(n), np.empty(n)
         for i in range(n):
             inside = min(max(asked[b, i], 0.0), 1.0)

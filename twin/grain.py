@@ -55,7 +55,7 @@ def _hash(x):
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _add(image, level, table, seed, number, out):
     mask = np.int64(table.shape[0] - 1)
     key = _hash(_hash(np.uint64(seed)) ^ np.uint64(number))

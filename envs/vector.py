@@ -1,0 +1,340 @@
+"""``facetwin/MirrorBabble-v0`` for many faces at once: native batches instead of many environments.
+
+Motors behind their safety layers (`Fleet`), the fast skin, landmarks by geometry and the fast renderer, all
+batched. A face of it does what a single environment does that is made with
+``rig="sim:?solver=fast&renderer=fast", landmarks="geometry"``: the same commands bit for bit, the same
+landmarks and pictures but for the last bits of float32.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from facetwin.envs.mirror import LIMIT, TICK, _checked_size
+from facetwin.envs.mirror_babble import MEMORY, REWARDS
+from facetwin.hardware.fleet import Fleet
+from facetwin.hardware.names import parse_name
+from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.face import load_face
+from facetwin.twin.geometry import GeometricLandmarks
+from facetwin.twin.grain import add_grain
+from facetwin.twin.kinematics import Kinematics
+from facetwin.twin.landmarks import POINTS, indices
+from facetwin.twin.randomise import draw
+from facetwin.twin.raster import RasterCamera
+from facetwin.twin.skin.fast import FastSkin
+from facetwin.twin.spec import RigSpec, load_rig
+
+Obs = dict[str, NDArray[Any]]
+CHUNK = 32  # faces that are drawn together
+#: ranges that may be drawn here: what is not in them would need a skin or a lens of its own for each face
+SERVOS = ("servo.", "motor.")
+
+
+class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
+    """Many faces babbling before their mirrors.
+
+    Spaces, rewards and episodes are those of `facetwin.envs.mirror_babble.MirrorBabble`. An episode that is
+    over begins anew with the next `step`, which ignores that face's action (`AutoresetMode.NEXT_STEP`).
+
+    Info, arrays with one row a face: ``face_found`` (always), ``sent``, ``time`` (s), ``gap_mm``, and
+    ``held_back``, why a motor is not where it was asked to be (`Fleet.held_back`); ``trust``, False where the
+    fast skin says that it may be wrong.
+
+    Parameters
+    ----------
+    num_envs : int
+    rig : str
+        ``"sim:"``, ``"sim:NAME"`` or ``"sim:FILE.toml"``.
+    size : int or (width, height), px
+    settle : float, s
+    samples : 1 or 4
+        Samples a pixel.
+    reward : None or "novelty"
+    threads : int, optional
+        Default: one a core.
+    max_episode_steps : int, optional
+    render_mode : "rgb_array" or None
+
+    Raises
+    ------
+    UsageError
+        A rig that is not simulated, or that no fast skin was fitted to.
+
+    >>> import gymnasium
+    >>> env = gymnasium.make_vec(
+    ...     "facetwin.envs:facetwin/MirrorBabble-v0", num_envs=3, vectorization_mode="vector_entry_point"
+    ... )
+    >>> seen, info = env.reset(seed=0)
+    >>> seen["image"].shape, seen["landmarks"].shape
+    ((3, 64, 64, 3), (3, 478, 3))
+    >>> env.close()
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["rgb_array"], "render_fps": 2, "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        rig: str = "sim:",
+        *,
+        size: int | tuple[int, int] = 64,
+        settle: float = 0.5,
+        samples: int = 1,
+        reward: str | None = None,
+        threads: int | None = None,
+        max_episode_steps: int | None = 200,
+        render_mode: str | None = None,
+    ) -> None:
+        where = type(self).__name__
+        if num_envs < 1:
+            raise UsageError("no faces", where=where, found=num_envs, expected="num_envs of 1 or more")
+        if reward not in REWARDS:
+            raise UsageError("unknown reward", where=where, found=reward, expected="None or novelty")
+        if render_mode not in (None, "rgb_array"):
+            raise UsageError("unknown render mode", where=where, found=render_mode, expected="rgb_array")
+        if not TICK <= settle <= 60:
+            raise UsageError("bad settle", where=where, found=settle, expected="0.02 to 60 s")
+        scheme, place, options = parse_name(rig)
+        if scheme != "sim" or options:
+            raise UsageError(
+                "only simulated faces move in one batch", where=where, found=rig, expected="sim: or sim:NAME",
+                hint='vectorization_mode="async" takes any rig',
+            )  # fmt: skip
+        self.spec = load_rig(place or "face26")
+        self.num_envs, self.settle, self.render_mode = int(num_envs), float(settle), render_mode
+        self.metadata = {**self.metadata, "render_fps": max(1, round(1 / settle))}
+        self.width, self.height = _checked_size(size, where) or (64, 64)
+        self.face = load_face()
+        self._kinematics = Kinematics(self.spec, self.face)
+        self._skin = FastSkin.load(self.spec, self.face, kinematics=self._kinematics)
+        self._points = GeometricLandmarks(self.face)
+        self._fleet = Fleet([self.spec] * self.num_envs)
+        self._chunks = [slice(k, min(k + CHUNK, num_envs)) for k in range(0, num_envs, CHUNK)]
+        threads = min(threads or os.cpu_count() or 1, len(self._chunks))
+        self._cameras = [
+            RasterCamera(
+                self.face, self.spec.cameras["mirror"], size=(self.width, self.height), samples=samples
+            )
+            for _ in self._chunks
+        ]
+        self._crew = ThreadPoolExecutor(threads, thread_name_prefix="facetwin face") if threads > 1 else None
+        n = self.spec.size
+        self.single_action_space = spaces.Box(0.0, 1.0, (n,), np.float32)
+        self.single_observation_space = spaces.Dict(
+            {
+                "image": spaces.Box(0, 255, (self.height, self.width, 3), np.uint8),
+                "landmarks": spaces.Box(-LIMIT, LIMIT, (POINTS, 3), np.float32),
+                "commands": spaces.Box(0.0, 1.0, (n,), np.float32),
+            }
+        )
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self._steps = np.zeros(self.num_envs, np.int64)
+        self._most = max_episode_steps or np.iinfo(np.int64).max
+        self._over = np.zeros(self.num_envs, np.bool_)
+        self._seeds = np.zeros(self.num_envs, np.int64)
+        self._randoms: list[np.random.Generator] = []
+        self._known: list[deque[NDArray[np.float32]]] = [deque(maxlen=MEMORY) for _ in range(self.num_envs)]
+        self._novelty = reward == "novelty"
+        self._drawn: list[dict[str, float]] = [{} for _ in range(self.num_envs)]
+        self._randomise: Any = None
+        self._image = np.zeros((self.num_envs, self.height, self.width, 3), np.uint8)
+        self._landmarks = np.zeros((self.num_envs, POINTS, 3), np.float32)
+        self._gap = np.zeros(self.num_envs)
+        self._trust = np.ones(self.num_envs, np.bool_)
+        self.closed = False
+
+    # --- Gymnasium ---------------------------------------------------------------------------------
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[Obs, dict[str, Any]]:
+        """Begin episodes at rest.
+
+        Face i is seeded with seed[i], or seed + i. Options: ``reset_mask`` (bool [shape=(B,)]: only these),
+        ``randomise`` as in a single environment, for servos and motors; it holds until the next `reset`.
+        """
+        self._check_open("reset()")
+        asked = dict(options or {})
+        mask = np.asarray(asked.pop("reset_mask", np.ones(self.num_envs, np.bool_)))
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise UsageError("not a mask", where="reset(): reset_mask", found=f"{mask.dtype} {mask.shape}",
+                             expected=f"bool ({self.num_envs},)")  # fmt: skip
+        self._randomise = asked.pop("randomise", None)
+        if asked:
+            raise UsageError("unknown option", where="reset()", found=next(iter(asked)),
+                             expected="one of reset_mask, randomise")  # fmt: skip
+        seeds = self._seeds_of(seed)
+        if not self._randoms:
+            self._randoms = [seeding.np_random(s)[0] for s in seeds]
+        for b in np.flatnonzero(mask):
+            if seeds[b] is not None:
+                self._randoms[b] = seeding.np_random(seeds[b])[0]
+        self._begin(np.flatnonzero(mask))
+        self._look()
+        for b in np.flatnonzero(mask):
+            self._new(int(b))
+        return self._observation(), self._info()
+
+    def step(
+        self, actions: ArrayLike
+    ) -> tuple[Obs, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Send commands [shape=(B, n)] for `settle` seconds, then look; episodes that were over begin anew."""
+        self._check_open("step()")
+        if not self._randoms:
+            raise FaceTwinError("no episode has begun", where="step()", hint="reset() first")
+        commands = self._checked(actions)
+        anew, going = np.flatnonzero(self._over), ~self._over
+        self._fleet.move(commands, self.settle, max(1, round(self.settle / TICK)), going)
+        self._steps[going] += 1
+        self._begin(anew)
+        self._look()
+        rewards = np.array([self._new(b) for b in range(self.num_envs)])
+        rewards[anew] = 0.0
+        self._over = self._steps >= self._most
+        nothing = np.zeros(self.num_envs, np.bool_)
+        return self._observation(), rewards, nothing, self._over.copy(), self._info()
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """The last pictures, one a face; None without a render mode."""
+        return None if self.render_mode is None else tuple(self._image.copy())
+
+    def close_extras(self, **_: Any) -> None:
+        """Free the cameras and end the threads."""
+        if self._crew is not None:
+            self._crew.shutdown()
+        for camera in self._cameras:
+            camera.close()
+
+    # --- how ---------------------------------------------------------------------------------------
+
+    def _begin(self, which: NDArray[np.intp]) -> None:
+        if not len(which):
+            return
+        bodies: list[RigSpec] = []
+        for b in which:
+            body, drawn = self.spec, {}
+            if self._randomise not in (None, False):
+                body, drawn = draw(self.spec, self._randoms[b], self._choice())
+            bodies.append(body)
+            self._drawn[b] = drawn
+            self._seeds[b] = self._randoms[b].integers(2**31)
+            self._known[b].clear()
+        self._fleet.reset(which, bodies)
+        self._steps[which] = 0
+        self._over[which] = False
+
+    def _choice(self) -> Any:
+        """What may be drawn: all of servos and motors, or the ones asked for if they are such."""
+        if self._randomise is True:
+            return [key for key in self.spec.ranges if key.startswith(SERVOS)]
+        keys = [self._randomise] if isinstance(self._randomise, str) else list(self._randomise)
+        for key in keys:
+            if not str(key).startswith(SERVOS):
+                raise UsageError(
+                    "not drawn in a batch", where="reset(): randomise", found=key,
+                    expected="servo.* or motor.*", hint="single environments draw everything",
+                )  # fmt: skip
+        return self._randomise
+
+    def _look(self) -> None:
+        positions, when, numbers = self._fleet.positions()
+        poses = self._kinematics.poses(positions)
+        self._when = when
+
+        def draw_some(k: int) -> None:
+            part = self._chunks[k]
+            with torch.no_grad():
+                shapes = self._skin(torch.from_numpy(positions[part]))
+            vertices = shapes.vertices.numpy()
+            here = {link: pose[part] for link, pose in poses.items()}
+            self._landmarks[part] = np.clip(self._points.aligned(vertices, here), -LIMIT, LIMIT)
+            self._gap[part], self._trust[part] = shapes.gap.numpy() * 1e3, shapes.trust.numpy()
+            self._cameras[k].render_batch(vertices, here, out=self._image[part])
+            for b in range(part.start, part.stop):
+                noise = self._fleet.specs[b].cameras["mirror"].noise
+                if noise:
+                    image = self._image[b]
+                    add_grain(image, noise, int(self._seeds[b]), int(numbers[b]) + 2**20, image)
+
+        if self._crew is None:
+            for k in range(len(self._chunks)):
+                draw_some(k)
+        else:
+            list(self._crew.map(draw_some, range(len(self._chunks))))
+
+    def _new(self, b: int) -> float:
+        """Novelty of face b's pose, remembered."""
+        if not self._novelty:
+            return 0.0
+        points = self._landmarks[b, indices("face113"), :2].copy()  # (113, 2)
+        away = 0.0
+        if self._known[b]:
+            away = float(np.linalg.norm(np.stack(list(self._known[b])) - points, axis=-1).mean(-1).min())
+        self._known[b].append(points)
+        return away
+
+    def _observation(self) -> Obs:
+        return {
+            "image": self._image.copy(),
+            "landmarks": self._landmarks.copy(),
+            "commands": self._fleet.sent.astype(np.float32),
+        }
+
+    def _info(self) -> dict[str, Any]:
+        found = np.ones(self.num_envs, np.bool_)
+        info: dict[str, Any] = {
+            "face_found": found.copy(),
+            "sent": self._fleet.sent.copy(),
+            "held_back": self._fleet.held_back.copy(),
+            "time": self._when.copy(),
+            "gap_mm": self._gap.copy(),
+            "trust": self._trust.copy(),
+        }
+        if any(self._drawn):
+            drawn = np.empty(self.num_envs, object)
+            drawn[:] = self._drawn
+            info["drawn"] = drawn
+        return info | {f"_{key}": found.copy() for key in tuple(info)}
+
+    def _seeds_of(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, (int, np.integer)):
+            return [int(seed) + b for b in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise UsageError("not a seed a face", where="reset()", found=len(seed), expected=self.num_envs)
+        return list(seed)
+
+    def _checked(self, actions: ArrayLike) -> NDArray[np.float64]:
+        given = np.asarray(actions, dtype=np.float64)
+        expected = (self.num_envs, self.spec.size)
+        if given.shape != expected:
+            raise FaceTwinError("not commands", where="step(): actions", found=given.shape, expected=expected)
+        if not np.isfinite(given).all():
+            b, i = np.argwhere(~np.isfinite(given))[0]
+            raise FaceTwinError("not a command", where=f"step(): face {b}, {self.spec.names[i]}",
+                                found=float(given[b, i]), expected="a finite number in [0, 1]")  # fmt: skip
+        return given
+
+    def _check_open(self, where: str) -> None:
+        if self.closed:
+            raise FaceTwinError("the environment is closed", where=where, hint="make a new one")
