@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from facetwin.hardware.clock import SimClock
 from facetwin.hardware.rig import Capabilities, Floats, Frame, Rig, RigState
 from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.grain import add_grain
 from facetwin.twin.servo import ServoBank
 from facetwin.twin.spec import RigSpec, load_rig
 
@@ -53,8 +54,8 @@ class SimRig(Rig):
     Parameters
     ----------
     spec : RigSpec, rig name or path of a TOML file
-    solver : "exact" or "linear"
-        How the skin is solved.
+    solver, renderer, samples : as `facetwin.twin.twin.FaceTwin` has them
+        How the skin is solved and the picture drawn: exact and GL by default; "fast" and "fast" for training.
     seed : int, at least 0
         Of the camera's noise.
     size : (width, height) or int, px, optional
@@ -72,6 +73,8 @@ class SimRig(Rig):
         spec: RigSpec | str | Path = "face26",
         *,
         solver: str = "exact",
+        renderer: str = "quality",
+        samples: int = 4,
         seed: int = 0,
         size: tuple[int, int] | int | None = None,
         tick: float = 0.005,
@@ -85,6 +88,7 @@ class SimRig(Rig):
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise UsageError("bad seed", where="SimRig", found=seed, expected="a whole number from 0")
         self.solver, self.seed = solver, int(seed)
+        self._options = {"solver": solver, "renderer": renderer, "samples": int(samples)}
         self._body = rig
         self._camera = rig.cameras["mirror"]
         self._size = (size, size) if isinstance(size, int) else size
@@ -162,7 +166,7 @@ class SimRig(Rig):
         if self._twin is None:
             from facetwin.twin.changing import ChangingTwin  # brings the mesh and GL: only when needed
 
-            self._twin = ChangingTwin(self._body, solver=self.solver, size=self._size)
+            self._twin = ChangingTwin(self._body, size=self._size, **self._options)
         self._restart()
 
     def _activate(self, present: Floats) -> None:
@@ -257,9 +261,7 @@ class SimRig(Rig):
         image = np.array(self._twin.picture(state))  # a camera may reuse its buffer
         if camera.noise:
             # Drawn by the number of the frame, so that looking twice or seldom changes nothing.
-            rng = np.random.default_rng((self.seed, number + 2**20))
-            grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(camera.noise)
-            image = np.clip(image + grain + 0.5, 0, 255).astype(np.uint8)
+            image = add_grain(image, camera.noise, self.seed, number + 2**20)
         truth = {"gap_mm": float(state.gap) * 1e3, "vertices": state.vertices, "position": position}
         self._frame, self._number = Frame(image, camera.mirror, time, truth), number
         return self._frame

@@ -13,13 +13,15 @@ from facetwin.twin.camera import Camera
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import Face, load_face
 from facetwin.twin.kinematics import Kinematics
+from facetwin.twin.raster import RasterCamera
 from facetwin.twin.skin.base import Material, Skin, SolveReport
 from facetwin.twin.skin.exact import ExactSkin
 from facetwin.twin.skin.gap import lip_gap
 from facetwin.twin.skin.linear import LinearSkin
 from facetwin.twin.spec import RigSpec
 
-SOLVERS = ("exact", "linear")
+SOLVERS = ("exact", "linear", "fast", "fast+exact")
+RENDERERS = ("quality", "fast")
 #: lips and rims are cast this many times as thick as the skin: thin ones crumple
 LIPS = 2.0
 
@@ -72,10 +74,13 @@ class FaceTwin:
     Parameters
     ----------
     spec : RigSpec
-    solver : "exact" or "linear"
-        The hyperelastic shell, or its linear map (wrong by a quarter to a half of the motion; fast).
+    solver : "exact", "linear", "fast" or "fast+exact"
+        The hyperelastic shell; its linear map (wrong by a quarter to a half of the motion); the learned map
+        of its solutions, for training; or that one with the poses that it does not trust solved exactly.
     size : (width, height), px, optional
         Picture size; the rig file's by default.
+    renderer : "quality" or "fast"
+        GL, or the z-buffer of `facetwin.twin.raster`.
     samples : 4 or 0
         Multisampling of the picture. Without it pictures come 2.5 times faster and the tracker's jitter
         doubles.
@@ -90,6 +95,7 @@ class FaceTwin:
         spec: RigSpec,
         *,
         solver: str = "exact",
+        renderer: str = "quality",
         size: tuple[int, int] | None = None,
         samples: int = 4,
         tolerance: float = 1e-4,
@@ -98,6 +104,8 @@ class FaceTwin:
     ) -> None:
         if solver not in SOLVERS:
             raise UsageError("unknown skin solver", found=solver, expected="one of " + ", ".join(SOLVERS))
+        if renderer not in RENDERERS:
+            raise UsageError("unknown renderer", found=renderer, expected="one of " + ", ".join(RENDERERS))
         if camera not in spec.cameras:
             raise UsageError(
                 "no such camera", where=spec.name, found=camera, expected="one of " + ", ".join(spec.cameras)
@@ -105,16 +113,29 @@ class FaceTwin:
         self.spec = spec
         self.face = face or load_face()
         self.kinematics = Kinematics(spec, self.face)
-        exact = build_skin(spec, self.face, self.kinematics, tolerance=tolerance)
-        self.skin: Skin = exact if solver == "exact" else LinearSkin(exact)
+        self.skin: Skin = self._build(solver, tolerance)
+        self._learned = solver.startswith("fast")
+        self._renderer = renderer
         self._camera_spec, self._size, self._samples = spec.cameras[camera], size, samples
-        self._camera: Camera | None = None
+        self._camera: Camera | RasterCamera | None = None
         self._lips = (
             self.face.triangles_of("upper_lip", "upper_rim"),
             self.face.triangles_of("lower_lip", "lower_rim"),
         )
         self._last: NDArray[np.float64] | None = None
         self._goals: NDArray[np.float64] | None = None
+
+    def _build(self, solver: str, tolerance: float) -> Skin:
+        if solver == "fast":
+            from facetwin.twin.skin.fast import FastSkin  # brings torch: only when needed
+
+            return FastSkin.load(self.spec, self.face, kinematics=self.kinematics)
+        exact = build_skin(self.spec, self.face, self.kinematics, tolerance=tolerance)
+        if solver == "fast+exact":
+            from facetwin.twin.skin.fast import FastSkin
+
+            return FastSkin.load(self.spec, self.face, kinematics=self.kinematics, backup=exact)
+        return exact if solver == "exact" else LinearSkin(exact)
 
     def move(self, position: ArrayLike, *, fresh: bool = False) -> State:
         """Posture for motor positions [shape=(n,)] in command units.
@@ -128,6 +149,12 @@ class FaceTwin:
                 "not a motor position", where="move()", found=at.tolist() if at.size < 40 else at.shape,
                 expected=f"{self.spec.size} finite numbers",
             )  # fmt: skip
+        if self._learned:
+            shape = self.skin.shape(at)  # type: ignore[attr-defined]
+            told = SolveReport(0, shape.error, shape.trust, float("nan"))
+            return State(
+                at.copy(), shape.vertices.astype(np.float64), self.kinematics.poses(at), shape.gap, told
+            )
         goals = self.kinematics.goals(at)
         start = None if fresh or self._far(goals) else self._last
         try:
@@ -158,7 +185,8 @@ class FaceTwin:
     def picture(self, state: State) -> NDArray[np.uint8]:
         """What the mirror camera sees, without noise: uint8 [shape=(H, W, 3)], RGB."""
         if self._camera is None:
-            self._camera = Camera(self.face, self._camera_spec, size=self._size, samples=self._samples)
+            kind = Camera if self._renderer == "quality" else RasterCamera
+            self._camera = kind(self.face, self._camera_spec, size=self._size, samples=self._samples)
         return self._camera.render(state.vertices, state.poses)
 
     def reset(self) -> None:
