@@ -61,7 +61,7 @@ def draw(spec: RigSpec, rng: np.random.Generator, which: Choice = True) -> tuple
     if not drawn:
         return spec, {}
     try:
-        return spec._with(drawn, check_ranges=False), drawn
+        return spec.with_(drawn), drawn
     except UsageError as error:
         raise UsageError(f"a draw that this rig does not take: {error}", where=WHERE) from None
 

@@ -162,13 +162,13 @@ class RigSpec:
         >>> load_rig("face26").with_({"material.young": 9e4}).material.young
         90000.0
         """
-        return self._with({**(changes or {}), **more}, check_ranges=True)
-
-    def _with(self, changes: Mapping[str, Any], *, check_ranges: bool) -> RigSpec:
         tree = to_tables({f.name: getattr(self, f.name) for f in fields(self)})
-        for key, value in flat(changes):
+        pairs = list(flat({**(changes or {}), **more}))
+        for key, value in pairs:
             put(tree, key, value, self.name)
-        return RigSpec(**read_rig(tree, self.source or self.name, check_ranges=check_ranges))
+        # Ranges that were not touched stay, even where they no longer suit: `draw` says so when it must.
+        asked = any(key.split(".")[0] == "ranges" for key, _ in pairs)
+        return RigSpec(**read_rig(tree, self.source or self.name, check_ranges=asked))
 
     def randomised(self, seed: int | np.random.Generator) -> RigSpec:
         """A copy with every key of `ranges` drawn (`facetwin.twin.randomise.draw`)."""

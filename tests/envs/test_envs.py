@@ -196,6 +196,56 @@ def test_reset_goes_where_it_is_asked(babble):
         babble.reset(options={"command": command[:3]})
 
 
+def test_another_body_each_episode(babble):
+    """Drawn with the episode's seed, told in info, gone with the next reset."""
+
+    def episode(seed, options):
+        seen, info = babble.reset(seed=seed, options=options)
+        after = babble.step(np.full(26, 0.4, np.float32))[0]
+        return pickle.dumps((seen, after, info.get("drawn"))), info
+
+    plain, info = episode(3, None)
+    assert "drawn" not in info
+    drawn, info = episode(3, {"randomise": ["servo.*", "camera.*", "skin_time.*"]})
+    assert {key.split(".")[0] for key in info["drawn"]} == {"servo", "camera", "skin_time"}
+    rig = babble.unwrapped.rig
+    assert rig.inner.body == rig.spec.with_(info["drawn"])
+    skin = rig.inner._twin.skin
+    assert drawn != plain
+    assert episode(4, {"randomise": ["servo.*", "camera.*", "skin_time.*"]})[0] != drawn
+    assert episode(3, {"randomise": ["servo.*", "camera.*", "skin_time.*"]})[0] == drawn
+    assert rig.inner._twin.skin is skin
+    assert episode(3, None)[0] == plain
+    _, info = babble.reset(seed=3, options={"randomise": {"camera.mirror.noise": (3, 3)}})
+    assert info["drawn"] == {"camera.mirror.noise": 3.0}
+    babble.reset(seed=0)
+    assert rig.inner.body == rig.spec
+
+
+def test_another_skin_each_episode(mimic):
+    first, info = run(mimic, 7, 1)
+    assert "drawn" not in info[0][1]
+    mimic.reset(seed=7, options={"randomise": True})
+    one, info = mimic.reset(seed=7, options={"randomise": True})
+    two, again = mimic.reset(seed=7, options={"randomise": True})
+    assert info["drawn"] == again["drawn"]
+    assert len(info["drawn"]) > 100
+    assert pickle.dumps(one) == pickle.dumps(two)
+    assert run(mimic, 7, 1)[0] == first
+
+
+@pytest.mark.parametrize(("wrong", "words"), [
+    ("camera.lens", "no such range"), ({"material.young": 3}, "not a range"),
+    ({"material.young": (1, 2)}, "out of range"), (7, "not a choice"),
+    ({"camera.mirror.width.factor": (2, 2)}, "another camera|whole number"),
+])  # fmt: skip
+def test_what_cannot_be_randomised(babble, wrong, words):
+    with pytest.raises(UsageError, match=words) as error:
+        babble.reset(seed=0, options={"randomise": wrong})
+    assert one_line(error)
+    assert "drawn" not in babble.reset(seed=0)[1]
+
+
 def test_no_face_keeps_the_last_one(babble, monkeypatch):
     seen, _ = babble.reset(seed=0)
     monkeypatch.setattr(babble.unwrapped._tracker, "detect", lambda image, mirrored: None)

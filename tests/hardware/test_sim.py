@@ -136,6 +136,71 @@ def test_the_real_twin_keeps_the_contract_and_repeats_itself():
     rig.close()
 
 
+@pytest.mark.sim
+def test_the_skin_creeps_as_the_rig_file_says():
+    quick = {"servo.max_speed": 100.0, "servo.natural_frequency": 100.0, "camera.mirror.delay": 0.0}
+    spec = FACE.with_({**quick, "skin_time.creep_share": 0.1, "skin_time.creep_time": 0.4})
+    rig = SimRig(spec, solver="linear", size=16)
+    with rig:
+        rig.activate()
+        rig.home(0)
+        command = spec.rest.copy()
+        command[spec.index("upper_lip_raise")] = 1.0
+        rest = rig.capture().truth["vertices"]
+        rig.write(command)
+        shown, times = [], []
+        for _ in range(50):
+            rig.clock.sleep(0.04)
+            frame = rig.capture()
+            shown.append(frame.truth["vertices"])
+            times.append(frame.time)
+        rig.clock.sleep(6)
+        end = rig.capture().truth["vertices"]
+        kept = rig._twin.kinematics.anchored
+    way = np.linalg.norm(end - rest, axis=1)
+    far = np.setdiff1d(np.flatnonzero(way > way.max() / 2), kept)  # free skin
+    left = np.linalg.norm(end - np.array(shown), axis=-1)[:, far] / way[far]
+    late = slice(2, 40)
+    slope, start = np.polyfit(np.array(times)[late], np.log(left.mean(1)[late]), 1)
+    assert -1 / slope == pytest.approx(0.4, rel=0.02)
+    step = spec.motors[0].latency + 0.012  # s, servo and its lag
+    assert np.exp(start + slope * step) == pytest.approx(0.1, rel=0.04)
+
+
+@pytest.mark.sim
+def test_another_body_behind_the_same_table():
+    rig = SimRig("face26", solver="linear", size=48)
+    with rig:
+        rig.activate()
+        rig.home(1)
+        first, skin = rig.capture(), rig._twin.skin
+        dark = FACE.with_({"camera.mirror.exposure": 0.7, "servo.latency": 0.2})
+        rig.become(dark)
+        rig.home(1)
+        assert rig.spec is FACE or rig.spec == FACE
+        assert rig.body == dark
+        assert rig._twin.skin is skin  # only the camera was made anew
+        assert rig.capture().image.mean() < 0.97 * first.image.mean()
+        rig.become(FACE.with_({"material.thickness": 0.003, "skin_time.creep_share": 0.0}))
+        assert rig._twin.skin is not skin
+        rig.home(1)
+        rig.become()
+        rig.home(1)
+        np.testing.assert_array_equal(rig.capture().image, first.image)  # as if nothing had been
+        for wrong, words in (
+            (load_rig("emo23"), "other motors"),
+            (FACE.with_({"camera.mirror.width": 64}), "another camera"),
+        ):
+            with pytest.raises(UsageError, match=words) as error:
+                rig.become(wrong)
+            assert "\n" not in str(error.value)
+            assert rig.body == FACE
+    rig = fake_rig()
+    rig.become(FACE.with_({"servo.latency": 0.1}))
+    with pytest.raises(UsageError, match="given"):
+        rig.become(FACE.with_({"material.young": 9e4}))
+
+
 def _without_camera():
     import dataclasses
 

@@ -84,6 +84,55 @@ def test_backlash_is_a_play_operator():
     assert ends == pytest.approx([up, 0.3 + play / 2, up, up], abs=1e-9)  # the last move is lost in the play
 
 
+@pytest.mark.parametrize(("zeta", "frequency"), [(0.3, 5.0), (0.7, 9.0), (1.0, 9.0), (1.5, 4.0)])
+def test_a_chirp_finds_the_natural_frequency_and_damping(zeta, frequency):
+    """At the natural frequency the answer is a quarter period late and 1 / (2 zeta) as large."""
+    spec = FACE.with_({**PLAIN, "servo.damping_ratio": zeta, "servo.natural_frequency": frequency})
+    bank, dt = ServoBank(spec, 0.001), 0.001
+    t = np.arange(0, 3, dt)
+    wave = 0.5 + 0.1 * np.sin(2 * np.pi * frequency * t)
+    command, out = spec.rest.copy(), []
+    command[JAW] = 0.5
+    bank.reset(command)
+    for value in wave:
+        command[JAW] = value
+        out.append(bank.step(command)[JAW])
+    late = t > 2 - dt / 2  # whole periods
+    # the command is a staircase, half a tick late on average, and the answer stands at the tick's end
+    probe = np.exp(-2j * np.pi * frequency * (t[late] + dt / 2))
+    gain = ((np.array(out) - 0.5)[late] @ probe) / (
+        (wave - 0.5)[late] @ np.exp(-2j * np.pi * frequency * t[late])
+    )
+    assert abs(gain) == pytest.approx(1 / (2 * zeta), rel=0.02)
+    assert np.degrees(np.angle(gain)) == pytest.approx(-90, abs=2)
+
+
+def test_rise_time_and_creeping_to_the_end_are_those_of_the_file():
+    spec = FACE.with_({"servo.dead_band": 0.0, "servo.backlash": 0.0})
+    motor, dt = spec.motors[JAW], 0.001
+    got = respond(spec, dt, 600)
+    t = dt * np.arange(1, 601)
+    first = t[np.argmax(got > 1e-9)]
+    assert first == pytest.approx(motor.latency + dt, abs=1.5 * dt)
+    # 10 % to 90 % of a critically damped lag takes 3.36 / w; a ramp of T adds in squares
+    rise = t[np.argmax(got > 0.45)] - t[np.argmax(got > 0.05)]
+    ramp = 0.8 * 0.5 * spec.span[JAW] / motor.max_speed
+    assert rise == pytest.approx(np.hypot(3.36 / (2 * np.pi * motor.natural_frequency), ramp), rel=0.05)
+    assert got[-1] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_horn_askew_and_a_linkage_too_long():
+    spec = FACE.with_({"motor.jaw.scale": 1.1, "motor.jaw.trim": 0.03, "servo.backlash": 0.0})
+    bank, command = ServoBank(spec, 0.01), spec.rest.copy()
+    assert bank.position[JAW] == pytest.approx(0.03 / spec.span[JAW])  # rest is 0 on the jaw
+    command[JAW] = 0.8
+    for _ in range(200):
+        position = bank.step(command)
+    assert position[JAW] == pytest.approx(1.1 * 0.8 + 0.03 / spec.span[JAW], abs=1e-9)
+    assert bank.shaft[JAW] == pytest.approx(0.8, abs=1e-9)  # its own sensor knows nothing of it
+    np.testing.assert_array_equal(np.delete(position, JAW), np.delete(spec.rest, JAW))
+
+
 def test_a_batch_is_so_many_single_ones():
     rng = np.random.default_rng(1)
     spec = FACE.with_({"motor.jaw.latency": 0.0071, "motor.jaw.damping_ratio": 0.5})

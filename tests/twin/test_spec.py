@@ -195,6 +195,28 @@ def test_hash_is_of_the_content(tmp_path):
     assert load_rig(changed(tmp_path, "travel = 0.009", "travel = 0.0091")).hash != small.hash
 
 
+def test_hash_is_of_the_rig_and_not_of_what_may_be_drawn(tmp_path, face26):
+    small = load_rig(changed(tmp_path, "# a small rig", ""))
+    assert small.with_({"ranges.material.young": [8e4, 9e4]}).hash == small.hash
+    # keys that came later change nothing where they say nothing
+    assert small.with_({"skin_time.creep_share": 0.0, "motor.jaw.scale": 1.0}).hash == small.hash
+    for key in ("skin_time.creep_share", "motor.jaw.trim"):
+        assert small.with_({key: 0.1}).hash != small.hash
+
+
+def test_factors_multiply_what_is_there(face26):
+    new = face26.with_({"servo.latency.factor": 2.0, "material.young.factor": 0.5,
+                        "anchor.chin.stiffness.factor": 3})  # fmt: skip
+    for a, b in zip(face26.motors, new.motors, strict=True):
+        assert b.latency == 2 * a.latency
+    assert new.material.young == face26.material.young / 2
+    chin = [a.name for a in face26.anchors].index("chin")
+    assert new.anchors[chin].stiffness == 3 * face26.anchors[chin].stiffness
+    for key, value in (("material.yung.factor", 2.0), ("name.factor", 2.0), ("material.young.factor", "2")):
+        with pytest.raises(UsageError):
+            face26.with_({key: value})
+
+
 def test_degrees_become_radians():
     assert load_rig("emo23").motors[0].max_speed == pytest.approx(math.radians(500))
 
@@ -237,6 +259,13 @@ WRONG = [  # old text, new text, words of the message
     ("young = 100e3", "young = true", ["material.young", "True"]),
     ('"material.young" = [70e3', '"material.yuong" = [70e3', ["ranges", "yuong"]),
     ('"material.young" = [70e3', '"material.young" = [1', ["ranges", "young", "1000"]),
+    ('"material.young" = [70e3', '"motor.*.young" = [70e3', ["ranges", "motor.*.young", "no such key"]),
+    ('"material.young" = [70e3', '"skin_time.creep_share" = [70e3', ["ranges", "creep_share", "0.9"]),
+    ("[ranges]", "[skin_time]\ncreep_share = 1.0\n[ranges]", ["skin_time.creep_share", "1.0", "0 to 0.9"]),
+    ("[ranges]", "[skin_time]\ncreep_time = 0\n[ranges]", ["skin_time.creep_time", "0.001 to 100"]),
+    ("[ranges]", "[skin_time]\nmodes = 2.5\n[ranges]", ["skin_time.modes", "2.5", "whole number"]),
+    ("[ranges]", "[skin_time]\ncreep = 0.1\n[ranges]", ["skin_time.creep", "unknown key"]),
+    ('axis = "yaw"', 'axis = "yaw"\nscale = 0.0', ["neck_yaw", "scale", "0.2 to 5"]),
     ("jaw = [0.0, 0.95]", "jow = [0.0, 0.95]", ["limits.jow", "did you mean jaw"]),
     ("jaw = [0.0, 0.95]", "jaw = [0.95, 0.0]", ["limits.jaw", "swapped"]),
     ("jaw = [0.0, 0.95]", "jaw = [0.2, 0.95]", ["limits.jaw", "rest"]),
