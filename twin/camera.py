@@ -1,11 +1,14 @@
 """The mirror camera: pyrender on EGL, one context for life, vertices updated in place (DESIGN section 7).
 
 The camera stands in front of a mirror: it sees the face from twice the distance to the glass, flipped
-left-right. If no GL is present, pybullet's TinyRenderer takes over (`facetwin.twin.tiny`), and says so once.
+left-right. `open_camera` chooses between this one, the quality picture, and `facetwin.twin.raster`, the
+fast one, which also takes over, and says so once, where there is no GL. What both draw is in
+`facetwin.twin.scene`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,15 +19,50 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from facetwin.twin.errors import FaceTwinError
+from facetwin.twin import scene
+from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import Face
+from facetwin.twin.raster import RasterCamera
+from facetwin.twin.scene import camera_pose
 from facetwin.twin.spec import CameraSpec
 
 SHADERS = Path(__file__).parent / "shaders"
-#: strength of the fill light, relative to the key light
-FILL = 0.28
-#: link name of the skin's own node: it hangs on the skull
-SKIN_LINK = "skull"
+RENDERERS = ("quality", "fast")
+_log = logging.getLogger(__name__)
+_said_no_gl = False
+
+
+def open_camera(
+    face: Face,
+    spec: CameraSpec,
+    *,
+    size: tuple[int, int] | None = None,
+    samples: int = 4,
+    renderer: str = "quality",
+) -> Camera | RasterCamera:
+    """A camera by the name of its renderer; arguments as those of `Camera`.
+
+    Parameters
+    ----------
+    renderer : "quality" or "fast"
+        OpenGL, for videos and panels, or our own kernels, for training. Without GL the fast one serves
+        for both, and the log says so once (a warning of logger ``facetwin.twin.camera``).
+    """
+    global _said_no_gl
+    if renderer not in RENDERERS:
+        raise UsageError("unknown renderer", found=renderer, expected="one of " + ", ".join(RENDERERS))
+    if renderer == "quality":
+        try:
+            return Camera(face, spec, size=size, samples=samples)
+        except NoGL as error:
+            if not _said_no_gl:
+                _log.warning("%s; pictures come from the fast renderer instead", error)
+            _said_no_gl = True
+    return RasterCamera(face, spec, size=size, samples=samples)
+
+
+class NoGL(FaceTwinError):
+    """OpenGL cannot be had here: no library, no device or no context."""
 
 
 class Camera:
@@ -40,6 +78,8 @@ class Camera:
         Another size than the spec's.
     samples : 4 or 0
         Multisampling, or none (faster).
+
+    Raises `NoGL` where there is no OpenGL.
 
     Use `close()` or a with-block: each camera holds a GL context, to be used in the thread that made it.
     """
@@ -73,7 +113,7 @@ class Camera:
 
             self._renderer = pyrender.OffscreenRenderer(self.width, self.height)
         except Exception as error:  # GL fails in many ways: no library, no device, no context
-            raise FaceTwinError(
+            raise NoGL(
                 f"no OpenGL through EGL ({type(error).__name__}: {error})",
                 where="camera",
                 hint="apt-get install libegl1 libgl1 libgl1-mesa-dri",
@@ -83,54 +123,43 @@ class Camera:
         _read_colour_only(inner)
         if self.samples == 0:
             _no_multisampling(inner)
-        light, exposure = self.spec.light, self.spec.exposure
         self._scene = pyrender.Scene(
-            bg_color=[*self.spec.background, 1.0], ambient_light=np.full(3, light.ambient * exposure)
+            bg_color=[*self.spec.background, 1.0], ambient_light=np.full(3, scene.ambient(self.spec))
         )
         lens = pyrender.PerspectiveCamera(
-            yfov=self.spec.vertical_fov, znear=0.05, zfar=4.0, aspectRatio=self.width / self.height
+            yfov=self.spec.vertical_fov,
+            znear=scene.NEAR,
+            zfar=scene.FAR,
+            aspectRatio=self.width / self.height,
         )
         self._add(camera=lens, matrix=camera_pose(self.spec))
-        x, y, z = light.direction
-        for share, source in ((1.0, (x, y, z)), (FILL, (-2.5 * x, 0.3 * y, z))):
-            lamp = pyrender.DirectionalLight(intensity=share * light.intensity * exposure)
-            self._add(light=lamp, matrix=_facing(np.array(source)))
+        for lamp in scene.lamps(self.spec):
+            source = pyrender.DirectionalLight(intensity=lamp.strength)
+            self._add(light=source, matrix=scene.facing(lamp.towards))
         self._nodes: dict[str, list[Any]] = {}
-        for link in dict.fromkeys(part.link for part in self.face.parts):
-            self._add_link(pyrender, link)
+        for link, mesh in scene.link_meshes(self.face).items():
+            self._add_mesh(link, mesh.vertices, mesh.normals, mesh.colours, mesh.triangles)
         seen = self._detail @ self.face.rest.astype(np.float32)
-        gloss = np.full((len(seen), 1), 0.16, np.float32)
-        self._skin = pyrender.Primitive(
-            positions=seen,
-            normals=self._normals(seen),
-            color_0=np.concatenate([self.face.detail_colours, gloss], 1),
-            indices=self.face.detail_triangles.astype(np.uint32),
-            material=pyrender.MetallicRoughnessMaterial(doubleSided=True),
-            mode=4,
-        )
+        colours = scene.skin_colours(self.face)
+        triangles = self.face.detail_triangles
+        self._skin = self._add_mesh(scene.SKIN_LINK, seen, self._normals(seen), colours, triangles)
         self._buffer = np.concatenate([seen, self._skin.normals, self._skin.color_0], 1).astype(np.float32)
-        node = self._add(mesh=pyrender.Mesh([self._skin]))
-        self._nodes.setdefault(SKIN_LINK, []).append(node)
 
-    def _add_link(self, pyrender: Any, link: str) -> None:
-        positions, normals, colours, indices, start = [], [], [], [], 0
-        for part in self.face.parts:
-            if part.link != link:
-                continue
-            positions.append(part.vertices)
-            normals.append(vertex_normals(part.vertices, part.triangles))
-            colours.append(np.concatenate([part.colours, np.full((len(part.colours), 1), part.gloss)], 1))
-            indices.append(part.triangles + start)
-            start += len(part.vertices)
+    def _add_mesh(self, link: str, *arrays: NDArray[Any]) -> Any:
+        """Hang a mesh on a link: vertices, normals, colours with gloss, triangles."""
+        import pyrender
+
+        vertices, normals, colours, triangles = arrays
         primitive = pyrender.Primitive(
-            positions=np.concatenate(positions).astype(np.float32),
-            normals=np.concatenate(normals).astype(np.float32),
-            color_0=np.concatenate(colours).astype(np.float32),
-            indices=np.concatenate(indices).astype(np.uint32),
+            positions=vertices.astype(np.float32),
+            normals=normals.astype(np.float32),
+            color_0=colours.astype(np.float32),
+            indices=triangles.astype(np.uint32),
             material=pyrender.MetallicRoughnessMaterial(doubleSided=True),
             mode=4,
         )
         self._nodes.setdefault(link, []).append(self._add(mesh=pyrender.Mesh([primitive])))
+        return primitive
 
     def _add(self, **content: Any) -> Any:
         import pyrender
@@ -204,39 +233,6 @@ class Camera:
 
 
 _IDENTITY = np.eye(4)
-
-
-def vertex_normals(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -> NDArray[np.floating]:
-    """Area-weighted unit normals [shape=(V, 3)]."""
-    a, b, c = (vertices[triangles[:, k]] for k in range(3))
-    face = np.cross(b - a, c - a)
-    normal = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(normal, triangles[:, k], face)
-    return normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-20)
-
-
-def camera_pose(spec: CameraSpec) -> NDArray[np.float64]:
-    """Where the camera stands, looking along its -z: float64 [shape=(4, 4)], body frame."""
-    pose = np.eye(4)
-    pose[:3, 3] = (0.0, spec.elevation, spec.distance * (2 if spec.mirror else 1))
-    pose[:3, 3] += spec.position_error
-    for angle, (i, j) in zip(spec.rotation_error, ((1, 2), (2, 0), (0, 1))):
-        turn = np.eye(4)
-        turn[i, i] = turn[j, j] = np.cos(angle)
-        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
-        pose = pose @ turn
-    return pose
-
-
-def _facing(source: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pose whose -z points from `source` to the origin."""
-    z = source / np.linalg.norm(source)
-    x = np.cross((0.0, 1.0, 0.0), z)
-    x /= np.linalg.norm(x)
-    pose = np.eye(4)
-    pose[:3, :3] = np.stack([x, np.cross(z, x), z], 1)
-    return pose
 
 
 def _keep_display(platform: Any) -> None:

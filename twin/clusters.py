@@ -63,7 +63,7 @@ def cone_of(ways: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def halves(points: NDArray[np.float64], size: int) -> list[NDArray[np.intp]]:
-    """Indices of the points in groups of at most `size`, split along the longest side again and again."""
+    """Indices of the points in groups of `size`, split along the longest side again and again."""
     waiting, done = [np.arange(len(points))], []
     while waiting:
         group = waiting.pop()
@@ -72,7 +72,8 @@ def halves(points: NDArray[np.float64], size: int) -> list[NDArray[np.intp]]:
             continue
         axis = int(np.argmax(np.ptp(points[group], axis=0)))
         order = group[np.argsort(points[group, axis], kind="stable")]
-        waiting += [order[: len(order) // 2], order[len(order) // 2 :]]
+        middle = size * round(len(group) / (2 * size)) or size  # all but the last group are full
+        waiting += [order[:middle], order[middle:]]
     return done
 
 

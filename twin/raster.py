@@ -1,8 +1,8 @@
 """The fast renderer: a camera for training, without GL (DESIGN section 7).
 
-The same scene, light and shading as `facetwin.twin.camera.Camera`, drawn by `facetwin.twin.raster_kernels`
-on one core. It holds no context, only arrays: it may be made anywhere, used after a fork, and one camera may
-serve one thread while another serves the next. Not here: noise, exposure's drift and delay (the rig's).
+The same scene, light and shading as `facetwin.twin.camera.Camera`, drawn on one core by the kernels of
+`raster_kernels` and `raster_shading`. It holds no context, only arrays: it may be made anywhere and used
+after a fork; a camera serves one thread at a time. Not here: noise and delay (the rig's).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from facetwin.twin import raster_kernels as kernels
+from facetwin.twin import raster_shading as shading
 from facetwin.twin import scene
 from facetwin.twin.clusters import clusters
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -27,8 +28,11 @@ SAMPLES = {1: ((128, 128),), 4: ((96, 32), (224, 96), (32, 160), (160, 224))}
 #: blocks of the coarse depth picture from top to bottom
 BLOCKS = 64
 #: the skin's own triangles are drawn, not their quarters, where their edges are shorter than this, px
-COARSE = 1.6
+COARSE = 2.6
+#: px
 LARGEST = 4096
+#: no vertex lies as far from the origin, m
+FARTHEST = 1e3
 
 
 class Model(NamedTuple):
@@ -37,10 +41,10 @@ class Model(NamedTuple):
     rows: NDArray[np.int32]  # sparse rows from the soft skin to the drawn one
     columns: NDArray[np.uint32]
     weights: NDArray[np.float32]
-    count: int  # triangles of the skin; they come first
+    skin: int  # triangles of the skin; they come first
     triangles: NDArray[np.uint32]  # (3, T)
     link_of: NDArray[np.uint8]  # (T,)
-    kids: NDArray[np.uint32]  # (count, 6): corners and edge middles among `tints`, or (0, 6)
+    kids: NDArray[np.uint32]  # (skin, 6): corners and edge middles among `tints`, or (0, 6)
     tints: NDArray[np.float32]  # (Q, 3), sRGB
     points: NDArray[np.float32]  # (3, V - R), rigid vertices in their links' frames
     spans: NDArray[np.int32]  # (links, 2), which of them are whose
@@ -66,6 +70,7 @@ class Canvas(NamedTuple):
     """Buffers of one camera, used again for every picture."""
 
     views: NDArray[np.float64]  # (links, 4, 4), link's frame to the camera's; lens in the link's frame
+    turns: NDArray[np.float32]  # (links, 9), rotations of the links
     skin: NDArray[np.float32]  # (N, 4)
     seen: NDArray[np.float32]  # (3, R)
     normal: NDArray[np.float32]  # (3, R), unit, in the skin's frame
@@ -79,7 +84,7 @@ class Canvas(NamedTuple):
     still_colour: NDArray[np.float32]  # (S, H, W, 3), 0 .. 255
     still_pixels: NDArray[np.uint8]  # (H, W, 3)
     corner: NDArray[np.uint32]  # (5, CHUNK), of fragments: triangle, slot, samples; of slots: row, column
-    fragment: NDArray[np.float32]  # (12 CHUNK,), rows as in `raster_kernels`
+    fragment: NDArray[np.float32]  # (12 CHUNK,), rows as in `raster_shading`
     total: NDArray[np.float32]  # (CHUNK, 3), of slots: colour
 
 
@@ -162,7 +167,7 @@ class RasterCamera:
             rows=rows.indptr.astype(np.int32),
             columns=rows.indices.astype(np.uint32),
             weights=rows.data.astype(np.float32),
-            count=len(triangles),
+            skin=len(triangles),
             triangles=np.ascontiguousarray(np.concatenate(faces).T.astype(np.uint32)),
             link_of=np.concatenate(link_of).astype(np.uint8),
             kids=kids,
@@ -179,19 +184,18 @@ class RasterCamera:
     def _skin_level(self) -> tuple[sp.csr_matrix, NDArray[np.int32], NDArray[np.uint32]]:
         """Rows and triangles of the drawn skin: the seen mesh, or, in small pictures, its coarser parent.
 
-        The parent keeps the seen mesh's places at its own corners and its colours at the middles of its edges.
+        The parent has the seen mesh's places at its own corners, and its colours at its edges' middles, too.
         """
         face = self.face
         n, t = len(face.rest), face.triangles
         none = np.zeros((0, 6), np.uint32)
-        a, b, c, d = face.detail_triangles.reshape(-1, 4, 3).transpose(1, 0, 2) if len(t) else (t, t, t, t)
-        nested = len(face.detail_triangles) == 4 * len(t) and all(
-            np.array_equal(x, y)
-            for x, y in (
-                (np.stack([a[:, 0], b[:, 1], c[:, 2]], 1), t),
-                (np.stack([a[:, 1], b[:, 2], c[:, 0]], 1), d),
-                (np.stack([b[:, 0], c[:, 1], a[:, 2]], 1), d),
-            )
+        if len(face.detail_triangles) != 4 * len(t):
+            return face.detail.tocsr(), face.detail_triangles, none
+        a, b, c, d = face.detail_triangles.reshape(-1, 4, 3).transpose(1, 0, 2)
+        nested = (
+            np.array_equal(np.stack([a[:, 0], b[:, 1], c[:, 2]], 1), t)
+            and np.array_equal(np.stack([a[:, 1], b[:, 2], c[:, 0]], 1), d)
+            and np.array_equal(np.stack([b[:, 0], c[:, 1], a[:, 2]], 1), d)
         )
         edge = np.linalg.norm(face.rest[t[:, 0]] - face.rest[t[:, 1]], axis=1).mean()
         distance = scene.camera_pose(self.spec)[2, 3]
@@ -205,6 +209,7 @@ class RasterCamera:
         seen = len(self._model.rows) - 1
         return Canvas(
             views=np.zeros((len(self._links), 4, 4)),
+            turns=np.zeros((len(self._links), 9), np.float32),
             skin=np.zeros((len(self.face.rest), 4), np.float32),
             seen=np.zeros((3, seen), np.float32),
             normal=np.zeros((3, seen), np.float32),
@@ -217,9 +222,9 @@ class RasterCamera:
             still_depth=np.zeros((s, h, w), np.float32),
             still_colour=np.zeros((s, h, w, 3), np.float32),
             still_pixels=np.zeros((h, w, 3), np.uint8),
-            corner=np.zeros((5, kernels.CHUNK), np.uint32),
-            fragment=np.zeros(12 * kernels.CHUNK, np.float32),
-            total=np.zeros((kernels.CHUNK, 3), np.float32),
+            corner=np.zeros((5, shading.CHUNK), np.uint32),
+            fragment=np.zeros(12 * shading.CHUNK, np.float32),
+            total=np.zeros((shading.CHUNK, 3), np.float32),
         )
 
     # -- pictures ------------------------------------------------------------------------------------------
@@ -260,16 +265,23 @@ class RasterCamera:
         if self._canvas is None:
             raise FaceTwinError("the camera is closed", where="camera", hint="make a new one")
         skin = np.asarray(vertices)
-        if skin.dtype not in (np.float32, np.float64):
-            skin = skin.astype(np.float64)
         if skin.ndim != 3 or skin.shape[1:] != self.face.rest.shape:
             self._refuse(skin, f"(B, {len(self.face.rest)}, 3)")
-        if not np.isfinite(skin.sum()):  # a NaN or an infinity survives any sum
-            raise FaceTwinError("vertices are not finite", where="camera", hint="did the skin's solver diverge?")
+        if skin.size and not (skin.min() > -FARTHEST and skin.max() < FARTHEST):  # a NaN fails this, too
+            raise FaceTwinError(
+                "vertices are not finite, or far away", where="camera", hint="did the skin's solver diverge?"
+            )
+        skin = np.ascontiguousarray(skin, np.float32)
         count = len(skin)
         placed = np.empty((count, len(self._links), 4, 4))
         for k, link in enumerate(self._links):
-            placed[:, k] = poses.get(link, _IDENTITY)
+            pose = np.asarray(poses.get(link, _IDENTITY))
+            if pose.shape not in ((4, 4), (count, 4, 4)):
+                raise FaceTwinError(
+                    "not a pose", where=f"camera: {link}", found=pose.shape,
+                    expected=f"(4, 4) or ({count}, 4, 4)",
+                )  # fmt: skip
+            placed[:, k] = pose
         if not np.isfinite(placed.sum()):
             raise FaceTwinError("poses are not finite", where="camera", hint="check the motor positions")
         shape = (count, self.height, self.width, 3)
@@ -280,7 +292,6 @@ class RasterCamera:
                 "cannot draw into that", where="camera", found=f"{out.dtype} {out.shape}",
                 expected=f"uint8 {shape}, contiguous",
             )  # fmt: skip
-        skin = np.ascontiguousarray(skin)
         start = 0
         while start < count:  # in one go, as long as what stands still does
             still = placed[start, 0]
@@ -289,8 +300,13 @@ class RasterCamera:
                 stop += 1
             if self._still is None or not np.array_equal(self._still, still):
                 self._draw_still(placed[start])
-            near = kernels.draw(
-                skin[start:stop], placed[start:stop], out[start:stop], *self._model, *self._lens, *self._canvas
+            near = shading.draw(
+                skin[start:stop],
+                placed[start:stop],
+                out[start:stop],
+                *self._model,
+                *self._lens,
+                *self._canvas,
             )
             if near >= 0:
                 _too_near(start + near)
@@ -305,7 +321,7 @@ class RasterCamera:
         canvas.depth[:] = 0
         canvas.owner[:] = -1
         canvas.blocks[:] = 0
-        kernels.place_links(pose, lens.to_lens, canvas.views)
+        kernels.place_links(pose, lens.to_lens, canvas.views, canvas.turns)
         start, stop = model.spans[0]
         if kernels.place(
             model.points, start, stop, canvas.seen.shape[1] + start, canvas.views, 0, lens.numbers,
@@ -323,11 +339,12 @@ class RasterCamera:
         layer = np.empty((1, self.height, self.width, 3), np.uint8)
         for s in range(len(lens.offsets)):  # every sample by itself: they meet moving ones later
             one = slice(s, s + 1)
-            kernels.resolve(
+            shading.resolve(
                 canvas.owner[one], lens.offsets[one], canvas.still_colour[one], canvas.still_pixels,
-                model.triangles, model.count, model.link_of, model.kids, model.tints, pose, canvas.normal,
-                canvas.screen, canvas.inverse, canvas.look, lens.to_lens, lens.numbers, lens.lamps, lens.ambient,
-                canvas.corner, canvas.fragment, canvas.total, layer, 0,
+                model.triangles, model.skin, model.link_of, model.kids, model.tints,
+                canvas.turns, canvas.normal, canvas.screen, canvas.inverse, canvas.look,
+                lens.to_lens, lens.numbers, lens.lamps, lens.ambient, canvas.corner,
+                canvas.fragment, canvas.total, layer, 0,
             )  # fmt: skip
             canvas.still_colour[s] = layer[0]
         canvas.still_pixels[:] = (canvas.still_colour.mean(axis=0) + np.float32(0.5)).astype(np.uint8)

@@ -1,11 +1,12 @@
-"""The kernels of the fast renderer: vertices to the screen, triangles to samples, samples to colours.
+"""The geometry of the fast renderer: vertices to the screen, triangles to samples.
 
-A z-buffer with deferred shading. Corners are snapped to 1/256 pixel and edges are whole numbers, so that
-two triangles that share an edge neither overlap nor leave a gap, whatever their size. Only what is seen is
-shaded, once for each pixel and triangle. Nothing here knows of rigs, faces or link names: that is
-`facetwin.twin.raster`, whose `Model` and `Canvas` say what the arrays are.
+A z-buffer. Corners are snapped to 1/256 pixel and edges are whole numbers, so that two triangles that share
+an edge neither overlap nor leave a gap, whatever their size. Groups of triangles that face away or lie behind
+what is drawn already are left out, which changes no sample. Nothing here knows of rigs, faces or link names:
+that is `facetwin.twin.raster`, whose `Model`, `Lens` and `Canvas` say what the arrays are. Colour is in
+`facetwin.twin.raster_shading`.
 
-The kernels take plain arrays and make none: numba compiles that in a third of the time.
+The kernels take plain arrays and make none: numba compiles that in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ FAST = {"reassoc", "contract", "arcp", "nsz"}
 SUB = 256
 #: width of a block of the coarse depth picture, px
 BLOCK = 4
-#: fragments shaded together
-CHUNK = 512
 #: triangles looked at together; a cluster has no more
 GROUP = 32
 #: columns of a cluster: link, first and last+1 triangle, whether its part is closed
@@ -31,10 +30,6 @@ LINK, T0, T1, CLOSED = range(4)
 #: numbers of a lens: focal length (px), -1 for a mirror, nearest depth (m), picture's width and height,
 #: and between which parts of a pixel its samples lie
 FOCAL, FLIP, NEAR, WIDTH, HEIGHT, LOW, HIGH = range(7)
-#: rows of the fragments, each CHUNK long, in one flat array whose offsets the compiler knows:
-#: normal, colour, gloss, place on the screen, shaded colour
-NX, NY, NZ, RED, GREEN, BLUE, GLOSS, PX, PY, OUT_R, OUT_G, OUT_B = (np.uint64(k * CHUNK) for k in range(12))
-
 F = np.float32
 #: an index that cannot be negative: without it numba's wrap-around keeps loops from running abreast.
 #: Mixed with signed numbers it becomes a float, so whoever meets it is one too.
@@ -178,6 +173,8 @@ def cover(
     `front`: whether a triangle with positive area on the screen faces the lens.
     """
     samples, height, width = depth.shape
+    least_x: Any
+    least_y: Any
     least_x = most_x = np.int64(offsets[0, 0])
     least_y = most_y = np.int64(offsets[0, 1])
     for s in range(1, samples):
@@ -188,7 +185,7 @@ def cover(
         while bits != 0:
             lowest = bits & (~bits + np.uint32(1))
             bits &= ~lowest
-            t = U(first) + U(BIT[(np.uint32(lowest * np.uint32(0x077CB531)) >> np.uint32(27)) & np.uint32(31)])
+            t = U(first) + U(BIT[np.uint32(lowest * np.uint32(0x077CB531)) >> np.uint32(27)])
             i, j, k = triangles[0, t], triangles[1, t], triangles[2, t]
             ax, ay = np.int64(screen[0, i]), np.int64(screen[1, i])
             bx, by = np.int64(screen[0, j]), np.int64(screen[1, j])
@@ -296,9 +293,9 @@ def hidden(boxes: Any, k: int, m: Any, link: int, lens: Any, blocks: Any, step: 
     top = focal * min((at - reach) / near, (at - reach) / far) + 0.5 * height
     bottom = focal * max((at + reach) / near, (at + reach) / far) + 0.5 * height
     # pixels with a sample in there; corners are snapped, so a little more
-    slack = 1.0 / SUB
-    x0, x1 = max(math.floor(left - lens[HIGH] - slack) + 1, 0), min(math.floor(right - lens[LOW] + slack), width - 1)
-    y0, y1 = max(math.floor(top - lens[HIGH] - slack) + 1, 0), min(math.floor(bottom - lens[LOW] + slack), height - 1)
+    before, after = lens[HIGH] + 1.0 / SUB - 1.0, lens[LOW] - 1.0 / SUB
+    x0, x1 = max(math.floor(left - before), 0), min(math.floor(right - after), width - 1)
+    y0, y1 = max(math.floor(top - before), 0), min(math.floor(bottom - after), height - 1)
     if x0 > x1 or y0 > y1:
         return True
     x0, x1, y0, y1 = x0 // step, x1 // step, y0 // step, y1 // step
@@ -331,217 +328,12 @@ def cover_clusters(
                 cover(triangles, t0, t1, closed, front, offsets, screen, inverse, depth, owner)
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def power(base: Any, exponent: Any) -> Any:
-    """base ** exponent for base in (0, 1], float32, to 1e-4; without branches, so that loops run abreast."""
-    bits = F(base).view(np.int32)
-    whole = F((bits >> np.int32(23)) - np.int32(127))
-    m = np.int32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)).view(np.float32)  # 1 .. 2
-    # log2(m) / (m - 1) and 2 ** x on [0, 1) as polynomials
-    p = F(-0.465725644288844) + m * F(0.0596515482674574)
-    p = F(2.8882704548164776) + m * (F(-2.52074962577807) + m * (F(1.48116647521213) + m * p))
-    x = above(exponent * (whole + (m - F(1)) * p), F(-120))
-    whole = np.floor(x)
-    x -= whole
-    p = F(0.055826318) + x * (F(0.0089893397) + x * F(0.0018775767))
-    p = F(0.99999994) + x * (F(0.69315308) + x * (F(0.24015361) + x * p))
-    return p * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
-
-
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def gather(
-    count: int, triangles: Any, skin: int, link_of: Any, kids: Any, tints: Any, front: bool, pose: Any,
-    normal: Any, screen: Any, inverse: Any, look: Any, corner: Any, out: Any,
-) -> None:  # fmt: skip
-    """Normal (towards the lens), colour and gloss of each fragment, from the corners of its triangle."""
-    half, one, two = F(0.5), F(1), F(2)
-    for f in range(U(count)):
-        t = corner[0, f]
-        i, j, k = triangles[0, t], triangles[1, t], triangles[2, t]
-        ax, ay = screen[0, i], screen[1, i]
-        ux, uy = F(screen[0, j] - ax), F(screen[1, j] - ay)
-        vx, vy = F(screen[0, k] - ax), F(screen[1, k] - ay)
-        px, py = out[PX + f] - F(ax), out[PY + f] - F(ay)
-        area = ux * vy - vx * uy
-        b, c = px * vy - vx * py, ux * py - px * uy
-        wa, wb, wc = (area - b - c) * inverse[i], b * inverse[j], c * inverse[k]
-        scale = one / (wa + wb + wc)
-        wa, wb, wc = wa * scale, wb * scale, wc * scale
-        sign = one if (area > 0) == front else -one
-        if t < skin:
-            x = sign * (wa * normal[0, i] + wb * normal[0, j] + wc * normal[0, k])
-            y = sign * (wa * normal[1, i] + wb * normal[1, j] + wc * normal[1, k])
-            z = sign * (wa * normal[2, i] + wb * normal[2, j] + wc * normal[2, k])
-        else:
-            x = sign * (wa * look[i, 4] + wb * look[j, 4] + wc * look[k, 4])
-            y = sign * (wa * look[i, 5] + wb * look[j, 5] + wc * look[k, 5])
-            z = sign * (wa * look[i, 6] + wb * look[j, 6] + wc * look[k, 6])
-        n = link_of[t]
-        out[NX + f] = F(pose[n, 0, 0]) * x + F(pose[n, 0, 1]) * y + F(pose[n, 0, 2]) * z
-        out[NY + f] = F(pose[n, 1, 0]) * x + F(pose[n, 1, 1]) * y + F(pose[n, 1, 2]) * z
-        out[NZ + f] = F(pose[n, 2, 0]) * x + F(pose[n, 2, 1]) * y + F(pose[n, 2, 2]) * z
-        out[GLOSS + f] = wa * look[i, 3] + wb * look[j, 3] + wc * look[k, 3]
-        if t < kids.shape[0]:  # colours are finer than the triangles: find the quarter
-            if wa > half:
-                i, j, k = kids[t, 0], kids[t, 3], kids[t, 5]
-                wa, wb, wc = two * wa - one, two * wb, two * wc
-            elif wb > half:
-                i, j, k = kids[t, 3], kids[t, 1], kids[t, 4]
-                wa, wb, wc = two * wa, two * wb - one, two * wc
-            elif wc > half:
-                i, j, k = kids[t, 5], kids[t, 4], kids[t, 2]
-                wa, wb, wc = two * wa, two * wb, two * wc - one
-            else:
-                i, j, k = kids[t, 4], kids[t, 5], kids[t, 3]
-                wa, wb, wc = one - two * wa, one - two * wb, one - two * wc
-            out[RED + f] = wa * tints[i, 0] + wb * tints[j, 0] + wc * tints[k, 0]
-            out[GREEN + f] = wa * tints[i, 1] + wb * tints[j, 1] + wc * tints[k, 1]
-            out[BLUE + f] = wa * tints[i, 2] + wb * tints[j, 2] + wc * tints[k, 2]
-        else:
-            out[RED + f] = wa * look[i, 0] + wb * look[j, 0] + wc * look[k, 0]
-            out[GREEN + f] = wa * look[i, 1] + wb * look[j, 1] + wc * look[k, 1]
-            out[BLUE + f] = wa * look[i, 2] + wb * look[j, 2] + wc * look[k, 2]
-
-
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def shade(count: int, to_lens: Any, lens: Any, lamps: Any, ambient: Any, out: Any) -> None:
-    """Colour, 0 .. 255, of each fragment: `shaders/mesh.frag`, line for line, for two lamps."""
-    unit = 1.0 / (lens[FOCAL] * SUB)
-    right, down = F(lens[FLIP] * unit), F(-unit)
-    middle_x, middle_y = F(lens[WIDTH] * 0.5 * SUB), F(lens[HEIGHT] * 0.5 * SUB)
-    r00, r01, r02 = F(to_lens[0, 0]), F(to_lens[0, 1]), F(to_lens[0, 2])
-    r10, r11, r12 = F(to_lens[1, 0]), F(to_lens[1, 1]), F(to_lens[1, 2])
-    r20, r21, r22 = F(to_lens[2, 0]), F(to_lens[2, 1]), F(to_lens[2, 2])
-    ax, ay, az, astrong = lamps[0, 0], lamps[0, 1], lamps[0, 2], lamps[0, 3]
-    bx, by, bz, bstrong = lamps[1, 0], lamps[1, 1], lamps[1, 2], lamps[1, 3]
-    one, zero, tiny, most = F(1), F(0), F(1e-20), F(255)
-    for f in range(U(count)):
-        # from the fragment to the lens, in the body's frame
-        x, y = (out[PX + f] - middle_x) * right, (out[PY + f] - middle_y) * down
-        ex, ey, ez = r20 - x * r00 - y * r10, r21 - x * r01 - y * r11, r22 - x * r02 - y * r12
-        i = one / math.sqrt(ex * ex + ey * ey + ez * ez)
-        ex, ey, ez = ex * i, ey * i, ez * i
-        nx, ny, nz = out[NX + f], out[NY + f], out[NZ + f]
-        i = one / math.sqrt(nx * nx + ny * ny + nz * nz + F(1e-30))
-        nx, ny, nz = nx * i, ny * i, nz * i
-        gloss = out[GLOSS + f]
-        sharp = F(12) + F(100) * gloss
-        light = ambient * (F(0.75) + F(0.25) * ny)
-        light += astrong * above((nx * ax + ny * ay + nz * az + F(0.25)) * F(0.8), zero)
-        light += bstrong * above((nx * bx + ny * by + nz * bz + F(0.25)) * F(0.8), zero)
-        hx, hy, hz = ax + ex, ay + ey, az + ez
-        h = (nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz)
-        sheen = astrong * power(below(above(h, tiny), one), sharp)
-        hx, hy, hz = bx + ex, by + ey, bz + ez
-        h = (nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz)
-        sheen += bstrong * power(below(above(h, tiny), one), sharp)
-        edge = one - above(nx * ex + ny * ey + nz * ez, zero)
-        sheen = gloss * (F(0.35) * sheen + ambient * F(0.25) * edge * edge * edge)
-        red, green, blue = out[RED + f], out[GREEN + f], out[BLUE + f]
-        out[OUT_R + f] = most * math.sqrt(below(above(red * red * light + sheen, zero), one))
-        out[OUT_G + f] = most * math.sqrt(below(above(green * green * light + sheen, zero), one))
-        out[OUT_B + f] = most * math.sqrt(below(above(blue * blue * light + sheen, zero), one))
-
-
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def finish(
-    count: int, slots: int, share: Any, triangles: Any, skin: int, link_of: Any, kids: Any, tints: Any, pose: Any,
-    normal: Any, screen: Any, inverse: Any, look: Any, to_lens: Any, lens: Any, lamps: Any, ambient: Any,
-    corner: Any, fragment: Any, total: Any, out: Any, picture: int,
-) -> None:  # fmt: skip
-    """Shade the fragments that have gathered and write the pixels (`slots`) that they belong to."""
-    full = (count + 15) & ~15  # rows of sixteen: the last ones are shaded for nothing
-    for f in range(count, full):
-        corner[0, f] = corner[0, 0]
-        fragment[PX + U(f)], fragment[PY + U(f)] = fragment[PX], fragment[PY]
-    front = lens[FLIP] < 0
-    gather(
-        full, triangles, skin, link_of, kids, tints, front, pose, normal, screen, inverse, look, corner, fragment
-    )  # fmt: skip
-    shade(full, to_lens, lens, lamps, ambient, fragment)
-    for f in range(U(count)):
-        s, w = corner[1, f], F(corner[2, f]) * share
-        total[s, 0] += w * fragment[OUT_R + f]
-        total[s, 1] += w * fragment[OUT_G + f]
-        total[s, 2] += w * fragment[OUT_B + f]
-    for s in range(U(slots)):
-        y, x = corner[3, s], corner[4, s]
-        for n in range(3):
-            out[picture, y, x, n] = np.uint8(total[s, n] + F(0.5))
-
-
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def resolve(
-    owner: Any, offsets: Any, still_colour: Any, still_pixels: Any, triangles: Any, skin: int, link_of: Any,
-    kids: Any, tints: Any, pose: Any, normal: Any, screen: Any, inverse: Any, look: Any,
-    to_lens: Any, lens: Any, lamps: Any, ambient: Any, corner: Any, fragment: Any, total: Any, out: Any, picture: int,
-) -> None:  # fmt: skip
-    """Samples to pixels: each triangle of a pixel is shaded once, in the middle of its samples there."""
-    samples, height, width = owner.shape
-    share = F(1) / F(samples)
-    count = slots = 0
-    out[picture] = still_pixels
-    for y in range(height):
-        for x in range(width):
-            if samples == 1:
-                if owner[0, y, x] >= 0:
-                    f = U(count)
-                    corner[0, f], corner[1, f], corner[2, f] = owner[0, y, x], count, 1
-                    corner[3, f], corner[4, f] = y, x
-                    fragment[PX + f], fragment[PY + f] = F(x * SUB + offsets[0, 0]), F(y * SUB + offsets[0, 1])
-                    total[f, 0] = total[f, 1] = total[f, 2] = F(0)
-                    count += 1
-                    if count == CHUNK:
-                        finish(
-                            count, count, share, triangles, skin, link_of, kids, tints, pose, normal, screen,
-                            inverse, look, to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
-                        )  # fmt: skip
-                        count = 0
-                    slots = count
-                continue
-            start = count
-            for s in range(samples):
-                t = owner[s, y, x]
-                if t < 0:
-                    continue
-                f = start
-                while f < count and corner[0, f] != t:
-                    f += 1
-                if f == count:
-                    corner[0, f], corner[1, f], corner[2, f] = t, slots, 0
-                    fragment[PX + U(f)] = fragment[PY + U(f)] = F(0)
-                    count += 1
-                corner[2, f] += 1
-                fragment[PX + U(f)] += F(offsets[s, 0])
-                fragment[PY + U(f)] += F(offsets[s, 1])
-            if count == start:
-                continue
-            for f in range(start, count):
-                i = F(1) / F(corner[2, f])
-                fragment[PX + U(f)] = F(x * SUB) + fragment[PX + U(f)] * i
-                fragment[PY + U(f)] = F(y * SUB) + fragment[PY + U(f)] * i
-            total[slots, 0] = total[slots, 1] = total[slots, 2] = F(0)
-            for s in range(samples):
-                if owner[s, y, x] < 0:
-                    for n in range(3):
-                        total[slots, n] += share * still_colour[s, y, x, n]
-            corner[3, slots], corner[4, slots] = y, x
-            slots += 1
-            if count + samples > CHUNK:
-                finish(
-                    count, slots, share, triangles, skin, link_of, kids, tints, pose, normal, screen, inverse,
-                    look, to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
-                )  # fmt: skip
-                count = slots = 0
-    finish(
-        count, slots, share, triangles, skin, link_of, kids, tints, pose, normal, screen, inverse, look,
-        to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
-    )  # fmt: skip
-
-
 @njit(cache=True)
-def place_links(pose: Any, to_lens: Any, m: Any) -> None:
-    """Fill `m` [shape=(links, 4, 4)]: the upper rows of to_lens @ pose, then the lens in the link's frame."""
+def place_links(pose: Any, to_lens: Any, m: Any, turns: Any) -> None:
+    """Fill `m` [shape=(links, 4, 4)]: the upper rows of to_lens @ pose, then the lens in the link's frame.
+
+    And `turns` [shape=(links, 9)]: the rotation alone, rounded.
+    """
     for link in range(m.shape[0]):
         for i in range(3):
             for j in range(4):
@@ -550,52 +342,8 @@ def place_links(pose: Any, to_lens: Any, m: Any) -> None:
                     total += to_lens[i, k] * pose[link, k, j]
                 m[link, i, j] = total
         for j in range(3):
-            m[link, 3, j] = -(m[link, 0, j] * m[link, 0, 3] + m[link, 1, j] * m[link, 1, 3] + m[link, 2, j] * m[link, 2, 3])
-
-
-@njit(cache=True, nogil=True)
-def draw(
-    vertices: Any, poses: Any, out: Any,
-    # Model
-    rows: Any, columns: Any, weights: Any, count: int, triangles: Any, link_of: Any, kids: Any, tints: Any,
-    points: Any, spans: Any, clusters: Any, boxes: Any, cones: Any, moving: int, skin_link: int,
-    # Lens
-    to_lens: Any, lens: Any, offsets: Any, lamps: Any, ambient: Any, step: int,
-    # Canvas
-    m: Any, skin: Any, seen: Any, normal: Any, screen: Any, inverse: Any, look: Any, depth: Any, owner: Any,
-    blocks: Any, still_depth: Any, still_colour: Any, still_pixels: Any, corner: Any, fragment: Any, total: Any,
-) -> int:  # fmt: skip
-    """Pictures of a batch into `out`, each by itself; -1, or the first one that is too near to the lens.
-
-    Parameters
-    ----------
-    vertices : float [shape=(B, N, 3), m]
-    poses : float64 [shape=(B, links, 4, 4)]
-    out : uint8 [shape=(B, H, W, 3)]
-    the rest : the fields of `Model`, `Lens` and `Canvas` of `facetwin.twin.raster`
-    """
-    drawn = seen.shape[1]
-    front = lens[FLIP] < 0
-    for b in range(vertices.shape[0]):
-        pose = poses[b]
-        place_links(pose, to_lens, m)
-        refine(vertices, b, rows, columns, weights, skin, seen)
-        smooth(triangles, count, seen, normal)
-        wrong = place(seen, 0, drawn, 0, m, skin_link, lens, screen, inverse)
-        for link in range(1, spans.shape[0]):  # link 0 stands still
-            wrong += place(points, spans[link, 0], spans[link, 1], drawn + spans[link, 0], m, link, lens, screen, inverse)
-        if wrong > 0:
-            return b
-        depth[:] = still_depth
-        owner[:] = -1
-        cover(triangles, 0, count, False, front, offsets, screen, inverse, depth, owner)
-        coarse_depth(depth, blocks, step)
-        cover_clusters(
-            0, moving, clusters, boxes, cones, m, triangles, offsets, lens, blocks, step,
-            screen, inverse, depth, owner,
-        )  # fmt: skip
-        resolve(
-            owner, offsets, still_colour, still_pixels, triangles, count, link_of, kids, tints, pose, normal,
-            screen, inverse, look, to_lens, lens, lamps, ambient, corner, fragment, total, out, b,
-        )  # fmt: skip
-    return -1
+            for k in range(3):
+                turns[link, 3 * j + k] = pose[link, j, k]
+            m[link, 3, j] = 0.0
+            for k in range(3):
+                m[link, 3, j] -= m[link, k, j] * m[link, k, 3]
