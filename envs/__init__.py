@@ -12,20 +12,22 @@ itself: write ``import facetwin.envs`` first, or let it import by name,
 
 from __future__ import annotations
 
-#: id -> (class, steps after which an episode is truncated)
+#: id -> (class, class of the batch or None, steps after which an episode is truncated)
 ENVS = {
-    "facetwin/MirrorBabble-v0": ("facetwin.envs.mirror_babble:MirrorBabble", 200),
-    "facetwin/Mimic-v0": ("facetwin.envs.mimic:Mimic", 50),
-}
+    "facetwin/MirrorBabble-v0": (
+        "facetwin.envs.mirror_babble:MirrorBabble", "facetwin.envs.vector:MirrorBabbleVector", 200,
+    ),
+    "facetwin/Mimic-v0": ("facetwin.envs.mimic:Mimic", None, 50),
+}  # fmt: skip
 
 
 def register_envs() -> None:
     """Make the environments known to `gymnasium.make`; doing it twice does nothing."""
     from gymnasium.envs.registration import register, registry
 
-    for name, (entry_point, steps) in ENVS.items():
+    for name, (one, many, steps) in ENVS.items():
         if name not in registry:
-            register(id=name, entry_point=entry_point, max_episode_steps=steps)
+            register(id=name, entry_point=one, vector_entry_point=many, max_episode_steps=steps)
 
 
 register_envs()

@@ -79,6 +79,7 @@ class Mimic(MirrorEnv):
         goal_spread: float = 1.0,
         sparse: bool = False,
         threshold: float = 0.02,
+        landmarks: str = "tracker",
         render_mode: str | None = None,
         rig_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -86,7 +87,14 @@ class Mimic(MirrorEnv):
             if not 0 < value <= top:
                 raise UsageError(f"bad {key}", where="Mimic", found=value, expected=f"above 0, up to {top:g}")
         self._goals = None if goals is None else _as_goals(goals, "goals")
-        super().__init__(rig, size=size, settle=settle, render_mode=render_mode, rig_options=rig_options)
+        super().__init__(
+            rig,
+            size=size,
+            settle=settle,
+            landmarks=landmarks,
+            render_mode=render_mode,
+            rig_options=rig_options,
+        )  # fmt: skip
         if self._goals is None and not self.rig.capabilities.simulated:
             raise UsageError("a real rig does not babble its goals", where="Mimic",
                              hint="give goals=..., faces recorded before")  # fmt: skip

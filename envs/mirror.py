@@ -26,6 +26,8 @@ ARRIVE = 5.0  # s, longest travel to a pose that `reset` is asked for
 LIMIT = 4.0  # u, farther than any landmark can be
 LOOKS = 5  # pictures of the face at rest that its unit is taken from
 
+LOOKERS = ("tracker", "geometry")
+
 Pixels = NDArray[np.uint8]
 Obs = dict[str, NDArray[Any]]
 C = TypeVar("C", bound=type)
@@ -46,6 +48,9 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
     settle : float, s, at least 0.02
         Time on the rig's clock that a step lasts: the command is written every 20 ms, then the mirror is
         looked at. 0.5 brings a face26 from any pose to within .02 of any other; 0.04 is control at 25 Hz.
+    landmarks : "tracker" or "geometry"
+        What landmarks are: what FaceMesh sees in the picture, or where the points are on a simulated face.
+        The latter are cheap, exact and always found; a policy that learns on them has seen no tracker yet.
     render_mode : "rgb_array" or None
     rig_options : mapping, optional
         Options of the driver, for a rig given by name, e.g. ``{"solver": "linear"}``.
@@ -74,10 +79,15 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
         *,
         size: int | tuple[int, int] | None = None,
         settle: float = 0.5,
+        landmarks: str = "tracker",
         render_mode: str | None = None,
         rig_options: Mapping[str, Any] | None = None,
     ) -> None:
         where = type(self).__name__
+        if landmarks not in LOOKERS:
+            raise UsageError(
+                "unknown landmarks", where=where, found=landmarks, expected="tracker or geometry"
+            )
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise UsageError("unknown render mode", where=where, found=render_mode, expected="rgb_array")
         number = isinstance(settle, (int, float, np.number)) and not isinstance(settle, bool)
@@ -91,6 +101,13 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
             raise UsageError(
                 "this rig has no camera", where=where, found=str(rig), hint="a mirror needs a camera"
             )
+        if landmarks == "geometry" and not self.rig.capabilities.truth:
+            raise UsageError(
+                "only a simulated rig knows its landmarks", where=where, found=str(rig), expected="sim:",
+                hint='landmarks="tracker"',
+            )  # fmt: skip
+        self._by_geometry = landmarks == "geometry"
+        self._body: Any = None  # whose landmarks these are: (Kinematics, GeometricLandmarks)
         self.width, self.height = wanted or (camera[1], camera[0])
         self.settle = float(settle)
         self.render_mode = render_mode
@@ -151,7 +168,8 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
         if self.rig.status.state == CLOSED:
             self.rig.open()
         self.rig.activate()
-        self._tracker = self._tracker or Tracker()
+        if not self._by_geometry:
+            self._tracker = self._tracker or Tracker()
         # The unit is measured from the same noise always, or the first episode's seed would show in others.
         if self._become(asked.get("randomise")):
             self._home(0)
@@ -207,7 +225,7 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
 
     def _act(self, action: ArrayLike) -> None:
         """One step's motion; raises `FaceTwinError` in one line for what is no command."""
-        if self._closed or self._tracker is None:
+        if self._closed or self.unit is None:
             what = "the environment is closed" if self._closed else "no episode has begun"
             raise FaceTwinError(what, where="step()", hint="reset() first" if not self._closed else "make it")
         self._travel(self._checked_command(action, "step(): action"), self.settle)
@@ -229,11 +247,29 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
         return info
 
     def _seen(self) -> tuple[Frame, NDArray[np.float32] | None]:
-        assert self._tracker is not None
         frame = self.rig.capture()
-        return frame, self._tracker.detect(frame.image, mirrored=frame.mirrored)
+        if self._tracker is not None:
+            return frame, self._tracker.detect(frame.image, mirrored=frame.mirrored)
+        return frame, self._known_points(frame)
+
+    def _known_points(self, frame: Frame) -> NDArray[np.float32]:
+        """Where the landmarks of a simulated face are, in the axes of a picture, m."""
+        if self._body is None:
+            from facetwin.twin.face import load_face
+            from facetwin.twin.geometry import GeometricLandmarks
+            from facetwin.twin.kinematics import Kinematics
+
+            face = load_face()
+            self._body = Kinematics(self.rig.spec, face), GeometricLandmarks(face)
+        kinematics, points = self._body
+        assert frame.truth is not None
+        seen = points(frame.truth["vertices"], kinematics.poses(frame.truth["position"]))
+        return np.asarray(seen * (1.0, -1.0, -1.0))
 
     def _measured_unit(self) -> float:
+        if self._by_geometry:
+            self._seen()
+            return float(self._body[1].unit)
         found = []
         for _ in range(LOOKS):
             _, points = self._seen()

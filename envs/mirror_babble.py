@@ -86,12 +86,20 @@ class MirrorBabble(MirrorEnv):
         size: int | tuple[int, int] | None = None,
         settle: float = 0.5,
         reward: str | None = None,
+        landmarks: str = "tracker",
         render_mode: str | None = None,
         rig_options: Mapping[str, Any] | None = None,
     ) -> None:
         if reward not in REWARDS:
             raise UsageError("unknown reward", where="MirrorBabble", found=reward, expected="None or novelty")
-        super().__init__(rig, size=size, settle=settle, render_mode=render_mode, rig_options=rig_options)
+        super().__init__(
+            rig,
+            size=size,
+            settle=settle,
+            landmarks=landmarks,
+            render_mode=render_mode,
+            rig_options=rig_options,
+        )  # fmt: skip
         self.observation_space = spaces.Dict(
             {
                 "image": spaces.Box(0, 255, (self.height, self.width, 3), np.uint8),

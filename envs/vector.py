@@ -197,7 +197,7 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
     def step(
         self, actions: ArrayLike
     ) -> tuple[Obs, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Send commands [shape=(B, n)] for `settle` seconds, then look; episodes that were over begin anew."""
+        """Send commands [shape=(B, n)] for `settle` seconds, look, begin anew what was over."""
         self._check_open("step()")
         if not self._randoms:
             raise FaceTwinError("no episode has begun", where="step()", hint="reset() first")
