@@ -1,0 +1,289 @@
+"""Three skins on the same poses: exact, bullet, and MuJoCo's flex shell where it is installed.
+
+    python benchmarks/solvers_compare.py                 # 100 poses, about a quarter of an hour
+    python benchmarks/solvers_compare.py --poses 5 --json out/compare.json
+    pip install 'mujoco!=4.0.0'                          # for the third column (4.0.0 has a solver bug)
+
+Poses are babbled (`mixed`, seed 0) and projected onto what the rig's couplings allow; every skin starts from
+rest. Differences are taken at the MediaPipe points that nothing clamps, in the skull's frame, so the neck
+does not count. Shown too, to say where a difference comes from: the exact skin without contact and with lips
+as thin as cheeks (`plain`, what the others model), the exact skin started from bullet's shape (`nearest`: what
+is left when both have chosen the same fold), and the linear skin. Times are CPU times of one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from facetwin.policies.babble import babbler
+from facetwin.twin.couplings import Couplings
+from facetwin.twin.face import Face, load_face
+from facetwin.twin.kinematics import Kinematics
+from facetwin.twin.landmarks import MESH_POINTS
+from facetwin.twin.skin.base import Material
+from facetwin.twin.skin.bullet import BulletSkin
+from facetwin.twin.skin.exact import ExactSkin
+from facetwin.twin.skin.linear import LinearSkin
+from facetwin.twin.spec import RigSpec, load_rig
+from facetwin.twin.twin import build_skin
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+SNAP = 3e-3  # m: a landmark that differs by more has folded the other way
+
+
+def poses(spec: RigSpec, count: int, seed: int) -> np.ndarray:
+    """Allowed commands [shape=(count, n)] as the babbler draws them."""
+    drawn = itertools.islice(babbler("mixed", spec, np.random.default_rng(seed)), count)
+    return Couplings(spec).project(np.array(list(drawn)))
+
+
+class Bench:
+    """The skins of one rig, and what they said."""
+
+    def __init__(self, spec: RigSpec, face: Face) -> None:
+        self.spec, self.face = spec, face
+        self.kinematics = Kinematics(spec, face)
+        k, m = self.kinematics, spec.material
+        self.tissue = m.foundation * (1 - face.jaw_share)
+        self.sheet = Material(young=m.young, thickness=m.thickness, density=m.density)
+        self.exact = build_skin(spec, face, k)
+        parts = (face.rest, face.triangles, k.anchored, k.stiffness, self.sheet)
+        self.plain = ExactSkin(*parts, foundation=self.tissue)
+        self.linear = LinearSkin(self.exact)
+        self.bullet = BulletSkin(*parts, foundation=self.tissue)
+        self.flex = flex_skin(self)
+        clamped = k.anchored[np.isinf(k.stiffness)]
+        self.points = np.setdiff1d(np.arange(MESH_POINTS), clamped)
+        self.seconds: dict[str, list[float]] = {}
+        self.shapes: dict[str, list[np.ndarray]] = {}
+        self.standing: dict[str, list[bool]] = {"exact": [], "bullet": [], "nearest": []}
+        self.steps: list[int] = []
+        self.kept: dict[str, np.ndarray] = {}
+
+    def keep(self, file: Path) -> None:
+        """Write shapes and times of the slow skins."""
+        slow = [n for n in ("bullet", "flex") if n in self.shapes]
+        arrays = {n: np.array(self.shapes[n]) for n in slow}
+        arrays |= {n + ".seconds": np.array(self.seconds[n]) for n in slow}
+        arrays |= {"bullet.steps": np.array(self.steps), "bullet.standing": np.array(self.standing["bullet"])}
+        np.savez(file, **arrays)
+
+    def take_up(self, file: Path) -> None:
+        """Read them again: poses that are there are not solved again."""
+        with np.load(file) as kept:
+            self.kept = {name: kept[name] for name in kept.files}
+
+    def pose(self, command: np.ndarray) -> None:
+        """Solve one pose with everything."""
+        goals = self.kinematics.goals(command)
+        self._timed("exact", lambda: self.exact.solve(goals))
+        self.standing["exact"].append(self.exact.report.converged)
+        self._timed("plain", lambda: self.plain.solve(goals))
+        self._timed("linear", lambda: self.linear.solve(goals))
+        number = len(self.steps)
+        shape = self._timed("bullet", lambda: self.bullet.solve(goals))
+        if number < len(self.kept.get("bullet", ())):
+            self.standing["bullet"].append(bool(self.kept["bullet.standing"][number]))
+            self.steps.append(int(self.kept["bullet.steps"][number]))
+        else:
+            self.standing["bullet"].append(self.bullet.report.converged)
+            self.steps.append(self.bullet.report.iterations)
+        self._timed("nearest", lambda: self.plain.solve(goals, shape))
+        self.standing["nearest"].append(self.plain.report.converged)
+        if self.flex is not None:
+            self._timed("flex", lambda: self.flex.solve(goals))
+
+    def _timed(self, name: str, solve: Callable[[], np.ndarray]) -> np.ndarray:
+        number = len(self.shapes.setdefault(name, []))
+        if number < len(self.kept.get(name, ())):
+            shape, spent = self.kept[name][number], float(self.kept[name + ".seconds"][number])
+        else:
+            begin = time.process_time()
+            shape = solve()
+            spent = time.process_time() - begin
+        self.seconds.setdefault(name, []).append(spent)
+        self.shapes[name].append(shape)
+        return shape
+
+    def apart(self, one: str, other: str) -> np.ndarray:
+        """Differences of two skins at the points, m [shape=(poses, points)]."""
+        a, b = np.array(self.shapes[one]), np.array(self.shapes[other])
+        return np.linalg.norm((a - b)[:, self.points], axis=2)
+
+    def motion(self) -> np.ndarray:
+        """How far the exact skin's points are from rest, m [shape=(poses, points)]."""
+        x = np.array(self.shapes["exact"])
+        return np.linalg.norm((x - self.face.rest)[:, self.points], axis=2)
+
+
+def flex_skin(bench: Bench):
+    """MuJoCo's shell, or None where it is not installed."""
+    try:
+        from flex import FlexSkin
+    except ImportError as error:
+        print(f"no flex column: {error}", file=sys.stderr)
+        return None
+    k = bench.kinematics
+    return FlexSkin(
+        bench.face.rest, bench.face.triangles, k.anchored, k.stiffness, bench.sheet, foundation=bench.tissue
+    )
+
+
+def facts(bench: Bench, seed: int) -> dict:
+    """Everything that is printed, in SI units but where the key says mm or u."""
+    motion, u = bench.motion(), bench.face.metres_per_u
+    pairs = [("bullet", "exact"), ("bullet", "plain"), ("bullet", "nearest"), ("plain", "exact")]
+    pairs.append(("linear", "exact"))
+    if bench.flex is not None:
+        pairs += [("flex", "exact"), ("flex", "plain"), ("flex", "bullet")]
+    rows = {}
+    for one, other in pairs:
+        d = bench.apart(one, other)
+        rows[f"{one} - {other}"] = {
+            "mean_mm": d.mean() * 1e3,
+            "median_mm": float(np.median(d)) * 1e3,
+            "p95_mm": float(np.percentile(d, 95)) * 1e3,
+            "mean_u": d.mean() / u,
+            "p95_u": float(np.percentile(d, 95)) / u,
+            "share_of_motion": d.mean() / motion.mean(),
+            "poses_with_a_point_over_3_mm": int((d.max(1) > SNAP).sum()),
+        }
+    steps = np.array(bench.steps)
+    spent = np.array(bench.seconds["bullet"])
+    rate = float(np.median(steps / spent))
+    return {
+        "machine": f"{platform.machine()}, {_processor()}",
+        "versions": {n: _version(n) for n in ("numpy", "scipy", "pybullet", "mujoco")},
+        "rig": bench.spec.name,
+        "poses": len(motion),
+        "seed": seed,
+        "points": len(bench.points),
+        "mm_per_u": u * 1e3,
+        "motion_mean_mm": motion.mean() * 1e3,
+        "motion_p95_mm": float(np.percentile(motion, 95)) * 1e3,
+        "differences": rows,
+        "standing": {k: float(np.mean(v)) for k, v in bench.standing.items()},
+        "median_cpu_s_per_pose": {k: float(np.median(v)) for k, v in bench.seconds.items()},
+        "bullet_steps_per_pose": float(np.median(steps)),
+        "bullet_steps_per_s": rate,
+        "bullet_share_of_real_time": rate * bench.bullet.dt,
+    }
+
+
+def table(found: dict) -> str:
+    """The facts as text."""
+    lines = [
+        f"{found['machine']}; " + ", ".join(f"{k} {v}" for k, v in found["versions"].items() if v),
+        f"{found['rig']}: {found['poses']} poses, seed {found['seed']}, {found['points']} points, "
+        f"motion {found['motion_mean_mm']:.2f} mm mean, {found['motion_p95_mm']:.1f} mm p95",
+        "",
+        "| difference | mean mm | median mm | p95 mm | mean u | p95 u | of the motion | poses over 3 mm |",
+        "|" + "--|" * 8,
+    ]
+    for name, r in found["differences"].items():
+        lines.append(
+            f"| {name} | {r['mean_mm']:.3f} | {r['median_mm']:.3f} | {r['p95_mm']:.2f} | {r['mean_u']:.4f} | "
+            f"{r['p95_u']:.4f} | {100 * r['share_of_motion']:.0f} % | {r['poses_with_a_point_over_3_mm']} |"
+        )
+    spent = ", ".join(f"{k} {v:.3g} s" for k, v in found["median_cpu_s_per_pose"].items())
+    lines += [
+        "",
+        f"median CPU time a pose: {spent}",
+        f"bullet: {found['bullet_steps_per_pose']:.0f} steps a pose, {found['bullet_steps_per_s']:.0f} steps/s,"
+        f" {100 * found['bullet_share_of_real_time']:.1f} % of real time",
+        "standing at the end: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in found["standing"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def draw(bench: Bench, file: Path) -> None:
+    """Mean difference on the face, and difference against motion, one dot a pose."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    face = bench.face
+    outer = face.triangles[face.labels <= 2]
+    pairs = [("bullet", "exact"), ("bullet", "nearest")]
+    pairs += [("flex", "exact")] if bench.flex is not None else []
+    figure, axes = plt.subplots(1, len(pairs) + 1, figsize=(4.2 * (len(pairs) + 1), 4.4))
+    motion = bench.motion().mean(1) * 1e3
+    for axis, (one, other) in zip(axes, pairs):
+        x = np.array(bench.shapes[one]) - np.array(bench.shapes[other])
+        mean = np.linalg.norm(x, axis=2).mean(0) * 1e3
+        picture = axis.tripcolor(
+            face.rest[:, 0] * 1e3, face.rest[:, 1] * 1e3, outer, mean, shading="gouraud", vmin=0, vmax=2
+        )
+        axis.set_aspect("equal")
+        axis.set_title(f"{one} - {other}, mean mm")
+        axis.set_axis_off()
+        figure.colorbar(picture, ax=axis, shrink=0.7)
+    for one, other in pairs:
+        axes[-1].plot(motion, bench.apart(one, other).mean(1) * 1e3, "o", ms=3, label=f"{one} - {other}")
+    top = motion.max()
+    axes[-1].plot([0, top], [0, top], color="0.7", lw=1, label="all of the motion")
+    axes[-1].set_xlabel("mean motion of a pose, mm")
+    axes[-1].set_ylabel("mean difference, mm")
+    axes[-1].legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(file, dpi=100)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def main() -> None:
+    """Ask, solve, print."""
+    ask = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    ask.add_argument("--poses", type=int, default=100)
+    ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--minutes", type=float, default=60.0, help="stop after so long, with what there is")
+    ask.add_argument("--json", type=Path, help="where to write the figures")
+    ask.add_argument("--shapes", type=Path, help="keep the shapes here (.npz), and take up those that are")
+    ask.add_argument("--plot", type=Path, default=DOCS / "pictures" / "solvers.png")
+    given = ask.parse_args()
+    spec = load_rig()
+    bench = Bench(spec, load_face())
+    if given.shapes and given.shapes.exists():
+        bench.take_up(given.shapes)
+    begin = time.monotonic()
+    for number, command in enumerate(poses(spec, given.poses, given.seed), 1):
+        bench.pose(command)
+        d = bench.apart("bullet", "exact")[-1] * 1e3
+        print(f"{number}/{given.poses}: {d.mean():.2f} mm", file=sys.stderr, flush=True)
+        if given.shapes and (number % 10 == 0 or number == given.poses):
+            bench.keep(given.shapes)
+        if time.monotonic() - begin > 60 * given.minutes:
+            break
+    found = facts(bench, given.seed)
+    print(table(found))
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n")
+    draw(bench, given.plot)
+    bench.bullet.close()
+
+
+if __name__ == "__main__":
+    main()
