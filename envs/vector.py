@@ -32,9 +32,12 @@ from facetwin.twin.geometry import GeometricLandmarks
 from facetwin.twin.grain import add_grain
 from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.landmarks import POINTS, indices
+from facetwin.twin.moving import STEP
+from facetwin.twin.moving_batch import MovingFaces
 from facetwin.twin.randomise import draw
 from facetwin.twin.raster import RasterCamera
 from facetwin.twin.skin.fast import FastSkin
+from facetwin.twin.skin.gap import lip_gap
 from facetwin.twin.spec import RigSpec, load_rig
 
 Obs = dict[str, NDArray[Any]]
@@ -123,6 +126,11 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         self._kinematics = Kinematics(self.spec, self.face)
         self._skin = FastSkin.load(self.spec, self.face, kinematics=self._kinematics)
         self._points = GeometricLandmarks(self.face)
+        self._moving = self._memory_of_skins()
+        self._lips = (
+            self.face.triangles_of("upper_lip", "upper_rim"),
+            self.face.triangles_of("lower_lip", "lower_rim"),
+        )
         self._fleet = Fleet([self.spec] * self.num_envs)
         self._chunks = [slice(k, min(k + CHUNK, num_envs)) for k in range(0, num_envs, CHUNK)]
         threads = min(threads or os.cpu_count() or 1, len(self._chunks))
@@ -239,8 +247,22 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             self._seeds[b] = self._randoms[b].integers(2**31)
             self._known[b].clear()
         self._fleet.reset(which, bodies)
+        if self._moving is not None:
+            at = self._fleet.positions()[0][which]
+            with torch.no_grad():
+                self._moving.reset(which, at, self._skin(torch.from_numpy(at)).vertices.numpy())
         self._steps[which] = 0
         self._over[which] = False
+
+    def _memory_of_skins(self) -> MovingFaces | None:
+        if self.spec.skin_time.still:
+            return None
+        at = np.tile(self.spec.rest, (self.spec.size + 1, 1))
+        at[1:] += STEP * np.eye(self.spec.size)
+        with torch.no_grad():
+            solved = self._skin(torch.from_numpy(at)).vertices.numpy().astype(np.float64)
+        slope = (solved[1:] - solved[0]) / STEP
+        return MovingFaces(self.spec.skin_time, self._kinematics.anchored, slope, self.num_envs)
 
     def _choice(self) -> Any:
         """What may be drawn: all of servos and motors, or the ones asked for if they are such."""
@@ -265,9 +287,26 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             with torch.no_grad():
                 shapes = self._skin(torch.from_numpy(positions[part]))
             vertices = shapes.vertices.numpy()
+            if self._moving is not None:
+                f = self._fleet
+                vertices = self._moving.look(
+                    part,
+                    vertices,
+                    positions[part],
+                    when[part],
+                    f.trail,
+                    f.last,
+                    f.done,
+                    f.tick,
+                    f.scale,
+                    f.trim,
+                )
             here = {link: pose[part] for link, pose in poses.items()}
             self._landmarks[part] = np.clip(self._points.aligned(vertices, here), -LIMIT, LIMIT)
             self._gap[part], self._trust[part] = shapes.gap.numpy() * 1e3, shapes.trust.numpy()
+            if self._moving is not None:  # of the shape that is shown
+                wide = vertices.astype(np.float64)
+                self._gap[part] = [1e3 * lip_gap(face, *self._lips) for face in wide]
             self._cameras[k].render_batch(vertices, here, out=self._image[part])
             for b in range(part.start, part.stop):
                 noise = self._fleet.specs[b].cameras["mirror"].noise

@@ -26,6 +26,7 @@ from facetwin.twin.spec import RigSpec
 Floats = NDArray[np.float64]
 GENTLE = 0.02  # s, how long the first write after `reset` may move for, as the safety layer has it
 LONGEST = 0.1  # s, its longest step
+REMEMBERED = 6.0  # times of creep that the way of the motors is kept for, as `SimRig` does
 
 
 class Fleet:
@@ -47,6 +48,9 @@ class Fleet:
         4 coupling, 5 coupling on the way.
     time : float64 [shape=(B,), s]
         Of each face's clock.
+    trail : float64 [shape=(L, B, n)]
+        Where loads stood after each of the last ticks, a ring; tick ``done[b]`` is in row ``last[b]``.
+        ``scale * trail + trim`` are positions.
     """
 
     def __init__(self, specs: Sequence[RigSpec], tick: float = 0.005) -> None:
@@ -68,18 +72,19 @@ class Fleet:
         self._constants = np.zeros((self.size, n, 6))
         self._whole = np.zeros((self.size, n), np.int64)
         self._known = np.zeros((self.size, n, 8))
-        self._scale, self._trim = np.ones((self.size, n)), np.zeros((self.size, n))
+        self.scale, self.trim = np.ones((self.size, n)), np.zeros((self.size, n))
         self._delay, self._rate = np.zeros(self.size), np.zeros(self.size)
         self.specs = list(specs)
         for b, spec in enumerate(specs):
             self._take(b, spec)
         ticks = math.ceil(LONGEST / tick) + 2
         self._past = np.zeros((int(self._whole.max()) + ticks + 64, self.size, n))
-        self._trail = np.zeros((ticks + 64, self.size, n))
+        reach = max(map(_reach, specs))
+        self.trail = np.zeros((max(math.ceil(reach / tick) + 3, 32), self.size, n))
         self._state = np.zeros((self.size, n, 5))
         self._newest = np.zeros(self.size, np.int64)
-        self._last = np.zeros(self.size, np.int64)
-        self._done = np.zeros(self.size, np.int64)
+        self.last = np.zeros(self.size, np.int64)
+        self.done = np.zeros(self.size, np.int64)
         self.sent = np.zeros((self.size, n))
         self._speed = np.zeros((self.size, n))
         self._wrote = np.zeros(self.size)
@@ -99,8 +104,8 @@ class Fleet:
         t["acceleration"][b] = np.array([m.max_acceleration for m in spec.motors]) / spec.span
         t["rest"][b] = spec.rest
         self._whole[b], self._constants[b] = constants_of(spec, self.tick)
-        self._scale[b] = [m.scale for m in spec.motors]
-        self._trim[b] = np.array([m.trim for m in spec.motors]) / spec.span + (1 - self._scale[b]) * spec.rest
+        self.scale[b] = [m.scale for m in spec.motors]
+        self.trim[b] = np.array([m.trim for m in spec.motors]) / spec.span + (1 - self.scale[b]) * spec.rest
         one = self._known[b : b + 1]
         answers(self._constants[b : b + 1], self.tick, one)
         camera = spec.cameras["mirror"]
@@ -119,10 +124,10 @@ class Fleet:
                     )  # fmt: skip
         rest = self._tables["rest"][rows]
         self._past[:, rows] = rest
-        self._trail[:, rows] = rest
+        self.trail[:, rows] = rest
         self._state[rows] = rest[..., None]
         self._state[rows, :, V] = 0.0
-        self._newest[rows] = self._last[rows] = self._done[rows] = 0
+        self._newest[rows] = self.last[rows] = self.done[rows] = 0
         self.sent[rows], self._speed[rows], self.held_back[rows] = rest, 0.0, 0
         self.time[rows], self._wrote[rows] = 0.0, -GENTLE
 
@@ -140,10 +145,10 @@ class Fleet:
         t = self._tables
         moving = np.ones(self.size, np.bool_) if which is None else which
         bad = _move(
-            moving, asked, float(duration), int(writes), t["lower"], t["upper"], t["speed"], t["acceleration"],
-            self._rules, self.sent, self._speed, self._wrote, self.time, self.held_back, self._past,
-            self._newest, self._whole, self._constants, self.tick, self._known, self._state, self._trail,
-            self._last, self._done,
+            moving, asked, float(duration), int(writes), t["lower"], t["upper"], t["speed"],
+            t["acceleration"], self._rules, self.sent, self._speed, self._wrote, self.time, self.held_back,
+            self._past, self._newest, self._whole, self._constants, self.tick, self._known, self._state,
+            self.trail, self.last, self.done,
         )  # fmt: skip
         if bad >= 0:
             raise FaceTwinError(
@@ -158,8 +163,8 @@ class Fleet:
         steady = self._rate > 0
         number = np.floor(np.where(steady, latest * self._rate, 0.0) + 1e-6).astype(np.int64)
         when = np.where(steady, number / np.where(steady, self._rate, 1.0), latest)
-        _look(when, self.tick, self._done, self._last, self._trail, out)
-        return self._scale * out + self._trim, when, number
+        _look(when, self.tick, self.done, self.last, self.trail, out)
+        return self.scale * out + self.trim, when, number
 
     @property
     def shaft(self) -> Floats:
@@ -169,7 +174,14 @@ class Fleet:
     @property
     def load(self) -> Floats:
         """Where the loads stand, after the backlash, in commands [shape=(B, n)]."""
-        return self._scale * self._state[:, :, Y] + self._trim
+        return self.scale * self._state[:, :, Y] + self.trim
+
+
+def _reach(spec: RigSpec) -> float:
+    """How far back (s) a camera or creep asks where the motors were."""
+    camera = spec.cameras["mirror"]
+    reach = camera.delay + (1 / camera.rate if camera.rate else 0.0)
+    return reach if spec.skin_time.still else reach + REMEMBERED * spec.skin_time.creep_time
 
 
 @njit(cache=True, parallel=True)
