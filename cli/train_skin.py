@@ -66,13 +66,13 @@ def run(options: TrainSkin) -> int:
     path = options.out or assets.path("skins", f"fast_{spec.name}.safetensors")
     if path.suffix != ".safetensors":
         raise UsageError("weights are written as .safetensors", where=path, found=path.suffix or "no suffix")
-    folder = _folder(options, spec)
+    kinematics = Kinematics(spec, load_face())
+    folder = _folder(options, kinematics)
     shards = range(-(-options.poses // SHARD))
     _solve(options, spec, folder, shards)
     poses = load_poses(folder, shards)
     train, check, test = poses.split()
     torch.set_num_threads(options.workers or os.cpu_count() or 1)
-    kinematics = Kinematics(spec, load_face())
     exact = build_skin(spec, kinematics.face, kinematics)
     recipe = Recipe(steps=options.steps, seed=options.seed)
     # shards that nobody solves; far behind those that anybody will
@@ -121,7 +121,8 @@ def _report(table: dict[str, Any]) -> list[str]:
         )
     for name, row in table["fast_trusted"].items():
         lines.append(
-            f"  {name + ', trusted':22}{row['mean']:8.3f}{row['p99']:8.3f}{row['max']:8.2f}{row['percent'] or 0:8.1f}"
+            f"  {name + ', trusted':22}{row['mean']:8.3f}{row['p99']:8.3f}{row['max']:8.2f}"
+            f"{row['percent'] or 0:8.1f}"
         )
     gap, trust = table["gap"], table["trust"]
     lines.append(
@@ -140,17 +141,17 @@ def draw(spec: Any, shard: int, seed: int, count: int) -> np.ndarray:
     return Couplings(spec).project([next(source) for _ in range(count)], *spec.soft_limits)
 
 
-def _folder(options: TrainSkin, spec: Any) -> Path:
+def _folder(options: TrainSkin, kinematics: Any) -> Path:
     # The folder of solved poses, made or checked: poses of another rig, solver or seed are not mixed in.
-    from facetwin.twin.face import load_face
     from facetwin.twin.skin.fast_poses import SHARD, TOLERANCE, mesh_hash, skin_hash, solver_hash
 
+    spec = kinematics.spec
     meta = {
         "kind": "facetwin skin poses",
         "rig": spec.name,
         "skin_hash": skin_hash(spec),
-        "mesh_hash": mesh_hash(load_face()),
-        "solver_hash": solver_hash(),
+        "mesh_hash": mesh_hash(kinematics.face),
+        "solver_hash": solver_hash(kinematics),
         "limits": hashlib.sha256(repr((spec.couplings, spec.limits)).encode()).hexdigest(),
         "babbler": "mixed",
         "seed": options.seed,

@@ -4,8 +4,9 @@ A small net maps the commands of the motors that move the skin to coefficients o
 the right half of the face; the left half is the right half of the mirrored command, so that a mirrored
 command gives exactly the mirrored face. A smaller net reads the gap between the lips off the shape of their
 margins, and says how wrong the shape may be: poses above a threshold are flagged (``trust`` false), where
-silicone folds and no map of the commands is right. Batches run in torch, on any device and with gradients; single poses in one numba kernel.
-Not here: the fit and its certificate (`fast_train`), the past (hysteresis), contact that was not learned.
+silicone folds and no map of the commands is right. Batches run in torch, on any device and with gradients;
+single poses in one numba kernel. Not here: the net (`fast_net`), the fit and its certificate (`fast_train`),
+the past (hysteresis), contact that was not learned.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from facetwin import assets
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -30,18 +31,15 @@ from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.skin.base import Floats, SolveReport, check_points
 from facetwin.twin.skin.exact import ExactSkin
 from facetwin.twin.skin.fast_features import Features, Motors, mirror_vertices
-from facetwin.twin.skin.fast_kernels import inputs, place, single
+from facetwin.twin.skin.fast_kernels import hear, inputs, place, single, tell
+from facetwin.twin.skin.fast_net import ERROR_SCALE, GAP_SCALE, FastNet, Scratch, array, layers
 from facetwin.twin.skin.fast_poses import mesh_hash, skin_hash
 from facetwin.twin.spec import RigSpec
 
 #: commands this far out of [0, 1] are not trusted
 MARGIN = 0.01
-#: m; the gap is the widest place between the margins of the lips, plus sinh of what the head says, in this unit
-GAP_SCALE = 1e-3
-#: places on a half mouth where the margins are compared
-LIPS = 5
-#: m, error that the error head gives as 0
-ERROR_SCALE = 1e-4
+#: poses that are worked on at once on a CPU
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -70,68 +68,6 @@ class FastShape:
     gap: float
     error: float
     trust: bool
-
-
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two hidden layers of SiLU."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs)
-    )
-
-
-class FastNet(nn.Module):
-    """Commands -> the right half of the face in S slots of vertices, gap and error.
-
-    Slots are the vertices of the half face, block after block, each block padded to the largest. ``basis`` is
-    (blocks, modes, 3 slots of a block), ``linear`` (F, blocks x modes) the linear skin in it, ``margins``
-    (blocks x modes, L) and ``shut`` (L,) how far the lips' margins are apart at L places, in `GAP_SCALE`.
-    """
-
-    def __init__(
-        self, features: Features, blocks: int, modes: int, slots: int, hidden: int, head: int
-    ) -> None:
-        super().__init__()
-        m = len(features.motors)
-        self.features = features
-        self.shape = mlp(m, hidden, blocks * modes)
-        self.heads = mlp(m + 2 * LIPS, head, 2)
-        self.basis: Tensor
-        self.linear: Tensor
-        self.margins: Tensor
-        self.shut: Tensor
-        self.register_buffer("basis", torch.zeros(blocks, modes, 3 * slots))
-        self.register_buffer("linear", torch.zeros(features.count, blocks * modes))
-        self.register_buffer("margins", torch.zeros(blocks * modes, LIPS))
-        self.register_buffer("shut", torch.zeros(LIPS))
-        self._mirror: Tensor
-        self.register_buffer("_mirror", torch.from_numpy(features.mirror), persistent=False)
-
-    def both(self, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (2 B, m) and features (2 B, F) of the poses, then of their mirror images."""
-        x = 2 * position[:, self.features._motors] - 1
-        return self.features.of_inputs(torch.cat([x, x[:, self._mirror]]))
-
-    def coefficients(self, x: Tensor, features: Tensor) -> Tensor:
-        """Coefficients of the bases, (2 B, blocks x modes)."""
-        return torch.addmm(self.shape(x), features, self.linear)
-
-    def halves(self, coefficients: Tensor) -> Tensor:
-        """Displacements of the half face, (blocks, 2 B, 3 slots), m."""
-        blocks, modes, _ = self.basis.shape
-        return torch.bmm(coefficients.view(-1, blocks, modes).transpose(0, 1), self.basis)
-
-    def told(self, x: Tensor, coefficients: Tensor) -> Tensor:
-        """What the heads are told, (2 B, m + 2 L): inputs, and the margins of the lips on both sides."""
-        margins = torch.addmm(self.shut, coefficients, self.margins)  # (2 B, L)
-        return torch.cat([x, margins, margins.roll(len(x) // 2, 0)], 1)
-
-    def say(self, x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Gap and expected error in m, (B,) each: what a pose and its mirror image say, in the middle."""
-        told = self.told(x, coefficients)
-        out = self.heads(told)  # (2 B, 2)
-        out = out.view(2, -1, 2).mean(0)
-        widest = told[: len(out), -2 * LIPS :].amax(1)
-        return GAP_SCALE * (widest + torch.sinh(out[:, 0])), ERROR_SCALE * torch.exp(out[:, 1])
 
 
 class FastSkin:
@@ -240,7 +176,7 @@ class FastSkin:
         return self
 
     def only(self, points: ArrayLike) -> FastSkin:
-        """The same skin computing only these vertices [shape=(P,)], in this order: landmarks are the first 468.
+        """This skin for these vertices alone [shape=(P,)], in this order; landmarks are the first 468.
 
         `solve` still gives the whole shape and needs the whole skin.
         """
@@ -267,29 +203,60 @@ class FastSkin:
         other._aim(wanted.astype(np.int64))
         return other
 
-    def __call__(self, positions: Tensor) -> FastShapes:
-        """Shapes for motor positions [shape=(B, n)] in command units, a float tensor on the skin's device."""
-        if positions.ndim != 2 or positions.shape[1] != self.spec.size:
+    def __call__(self, positions: Tensor, out: Tensor | None = None) -> FastShapes:
+        """Shapes for motor positions [shape=(B, n)] in command units, a float tensor on the skin's device.
+
+        ``out`` float32 [shape=(B, P, 3)], on the CPU and without gradients, takes the vertices: fresh memory
+        costs a quarter of the time of a batch.
+        """
+        if positions.ndim != 2 or positions.shape[1] != self.spec.size or not positions.is_floating_point():
             raise FaceTwinError(
-                "not motor positions", where="fast skin", found=tuple(positions.shape),
-                expected=f"(B, {self.spec.size})",
+                "not motor positions", where="fast skin", found=(tuple(positions.shape), positions.dtype),
+                expected=f"floats (B, {self.spec.size})",
             )  # fmt: skip
-        net = self.net
         if positions.device.type == "cpu" and not (torch.is_grad_enabled() and positions.requires_grad):
-            # the same numbers from one kernel instead of a dozen small ones
-            at = np.ascontiguousarray(positions.detach().numpy())
-            both = np.empty((2 * len(at), len(self._inputs[0])), np.float32)
-            known = np.empty((2 * len(at), net.features.count), np.float32)
-            inputs(at, *self._inputs, both, known)
-            x, features = torch.from_numpy(both), torch.from_numpy(known)
-        else:
-            x, features = net.both(positions.to(net.basis.dtype))
+            return self._batch(positions.detach().numpy(), out)
+        if out is not None:
+            raise UsageError("out= is for the CPU, without gradients", where="fast skin")
+        net = self.net
+        x, features = net.both(positions.to(net.basis.dtype))
         coefficients = net.coefficients(x, features)
-        halves = net.halves(coefficients)  # (blocks, 2 B, 3 slots)
         gap, error = net.say(x, coefficients)
-        n = len(positions)
-        trust = (error <= self.threshold) & (x[:n].detach().abs() <= 1 + 2 * MARGIN).all(1)
-        return FastShapes(self._whole(halves), gap, error, trust)
+        wide = x[: len(positions)].detach().abs().amax(1)
+        trust = (error.detach() <= self.threshold) & (wide <= 1 + 2 * MARGIN)
+        return FastShapes(self._whole(net.halves(coefficients)), gap, error, trust)
+
+    def _batch(self, positions: NDArray[np.floating], out: Tensor | None) -> FastShapes:
+        # The same numbers with a few kernels instead of dozens of small operations.
+        count, net = len(positions), self.net
+        vertices = torch.empty(count, len(self.points), 3) if out is None else out
+        if vertices.shape != (count, len(self.points), 3) or vertices.dtype != torch.float32:
+            raise FaceTwinError(
+                "wrong shape", where="out", found=tuple(vertices.shape), expected=(count, len(self.points), 3)
+            )
+        flat = vertices.numpy().reshape(count, -1)
+        gap, error = np.empty(count, np.float32), np.empty(count, np.float32)
+        trust = np.empty(count, bool)
+        scales = np.array([GAP_SCALE, ERROR_SCALE], np.float32)
+        bounds = np.array([self.threshold, 1 + 2 * MARGIN], np.float32)
+        if self._scratch is None:
+            self._scratch = Scratch(net, 2 * min(max(count, 1), CHUNK))
+        elif self._scratch.rows < 2 * min(count, CHUNK):
+            self._scratch = Scratch(net, 2 * CHUNK)
+        with torch.inference_mode():
+            for start in range(0, count, CHUNK):
+                part = slice(start, min(start + CHUNK, count))
+                b = self._scratch.of(2 * (part.stop - start))
+                x, apart = b.x.numpy(), b.apart.numpy()
+                at = np.ascontiguousarray(positions[part])
+                if not inputs(at, *self._inputs, x, b.deep[:, -net.features.count :].numpy()):
+                    raise FaceTwinError("not finite", where="fast skin", expected="finite commands")
+                self._scratch.shape(b)
+                tell(x, apart, b.told.numpy())
+                self._scratch.heads(b)
+                hear(x, apart, b.said.numpy(), scales, bounds, gap[part], error[part], trust[part])
+                place(b.halves.numpy(), self._places, flat[part])
+        return FastShapes(vertices, *(torch.from_numpy(a) for a in (gap, error, trust)))
 
     def shape(self, position: ArrayLike) -> FastShape:
         """Shape for one motor position [shape=(n,)] in command units, without torch."""
@@ -300,7 +267,7 @@ class FastSkin:
                 expected=f"{self.spec.size} finite numbers",
             )  # fmt: skip
         out = np.empty((len(self.points), 3), np.float32)
-        gap, error, widest = single(at, *self._kernel, out)
+        gap, error, widest = single(at, *self._kernel, out.reshape(1, -1))
         gap, error = GAP_SCALE * gap, ERROR_SCALE * error
         trust = error <= self.threshold and widest <= 1 + 2 * MARGIN
         if not trust and self.backup is not None:
@@ -355,6 +322,7 @@ class FastSkin:
     def _aim(self, points: NDArray[np.integer]) -> None:
         # Which slots the points come from: of the pose, of its mirror image, or (in the middle) of both.
         self.points = points
+        self._scratch: Scratch | None = None
         slot = np.full(len(self.rest), -1)
         flat = self._columns.ravel()
         slot[flat[flat >= 0]] = np.flatnonzero(flat >= 0)
@@ -373,29 +341,26 @@ class FastSkin:
             torch.from_numpy(np.ascontiguousarray(a)).to(device)
             for a in (right, left, np.where(side == 1, -1, 1).astype(np.float32), side == 2, rest)
         )
-        places: list[NDArray[Any]] = []
-        for here in range(3):
-            to = np.flatnonzero(side == here)
-            to = to[np.argsort(own[to], kind="stable")]
-            # unsigned: an index that may be negative costs the kernel a comparison each
-            places += [(3 * to).astype(np.uint64), (3 * own[to]).astype(np.uint64), rest[to]]
+        order = np.argsort(side, kind="stable")
+        start = 3 * own[order]
+        wide = self.net.basis.shape[2]
+        self._places = (
+            int((side == 0).sum()), int((side <= 1).sum()), (3 * order).astype(np.uint64), start // wide,
+            start % wide, rest[order].ravel(),
+        )  # fmt: skip
         f = self.net.features
-        self._places = tuple(places)
         self._inputs = (
             f.motors, f.mirror, self.spec.rest[f.motors].astype(np.float32), f.angle.astype(np.float32), f.table,
         )  # fmt: skip
         self._kernel = (
-            *self._inputs, _layers(self.net.shape), _layers(self.net.heads), _array(self.net.linear),
-            _array(self.net.margins), _array(self.net.shut), _array(self.net.basis), self._places,
+            *self._inputs, layers(self.net.shape), layers(self.net.heads),
+            tuple(array(t) for t in (self.net.linear, self.net.margins, self.net.shut, self.net.basis)),
+            self._places,
         )  # fmt: skip
 
     def _whole(self, halves: Tensor) -> Tensor:
         # (blocks, 2 B, 3 slots) -> (B, P, 3): the pose's right half, its mirror image's as the left one.
         n = halves.shape[1] // 2
-        if halves.device.type == "cpu" and not halves.requires_grad and halves.dtype == torch.float32:
-            out = np.empty((n, len(self.points), 3), np.float32)
-            place(halves.numpy(), self._places, out)
-            return torch.from_numpy(out)
         right, left, sign, middle, rest = self._tables
         flat = halves.transpose(0, 1).reshape(2, n, -1, 3)  # (side, B, slots of all blocks, 3)
         both = torch.cat([flat[0], flat[1]], 1)  # (B, 2 x slots, 3)
@@ -444,16 +409,3 @@ def _read(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     except (OSError, ValueError) as why:
         raise FaceTwinError("weights without their sidecar", where=side, found=str(why)) from None
     return tensors, sidecar
-
-
-def _layers(net: nn.Module) -> tuple[NDArray[np.float32], ...]:
-    # Weights (in, out) and biases of the three layers, for the kernel.
-    out: list[NDArray[np.float32]] = []
-    for layer in net:  # type: ignore[attr-defined]
-        if isinstance(layer, nn.Linear):
-            out += [_array(layer.weight.T), _array(layer.bias[None])]
-    return tuple(out)
-
-
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=np.float32)

@@ -9,29 +9,12 @@ from facetwin.twin.skin.shell import FAST
 
 
 @njit(cache=True, fastmath=FAST)
-def single(
-    position,
-    motors,
-    mirror,
-    rest_command,
-    angle,
-    table,
-    shape,
-    heads,
-    linear,
-    margins,
-    shut,
-    basis,
-    places,
-    out,
-):
-    """One pose into ``out`` [shape=(P, 3), m]; gap and error in their scales, and the largest input.
+def single(position, motors, mirror, rest_command, angle, table, shape, heads, tables, places, out):
+    """One pose into ``out`` [shape=(1, 3 P), m]; gap and error in their scales, and the largest input.
 
     Arguments are those of `FastSkin._aim`; the two rows of every array are the pose and its mirror image.
     """
-    right_to, right_from, right_rest, left_to, left_from, left_rest, middle_to, middle_from, middle_rest = (
-        places
-    )
+    linear, margins, shut, basis = tables
     x = np.empty((2, motors.shape[0]), np.float32)
     features = np.empty((2, table.shape[0]), np.float32)
     widest = _inputs(
@@ -40,9 +23,9 @@ def single(
     z = _mlp(x, shape)
     _add(features, linear, z)
     blocks, modes, wide = basis.shape
-    half = np.zeros((2, blocks * wide), np.float32)
+    halves = np.zeros((blocks, 2, wide), np.float32)
     for b in range(blocks):
-        right, left = half[0, b * wide : (b + 1) * wide], half[1, b * wide : (b + 1) * wide]
+        right, left = halves[b, 0], halves[b, 1]
         at = b * modes
         k = 0
         while k + 1 < modes:  # two modes at a time: half the traffic of the sums
@@ -57,24 +40,12 @@ def single(
             for j in range(wide):
                 right[j] += z[0, at + k] * p[j]
                 left[j] += z[1, at + k] * p[j]
-    flat, row, to = half.reshape(-1), np.uint64(half.shape[1]), out.reshape(-1)
-    for i in range(right_to.shape[0]):
-        _right(flat, right_from[i], right_rest[i], to, right_to[i])
-    for i in range(left_to.shape[0]):
-        _left(flat, row + left_from[i], left_rest[i], to, left_to[i])
-    for i in range(middle_to.shape[0]):
-        _middle(flat, middle_from[i], row + middle_from[i], middle_rest[i], to, middle_to[i])
-    m, lips = x.shape[1], shut.shape[0]
-    apart = np.empty((2, lips), np.float32)
-    for r in range(2):
-        for i in range(lips):
-            apart[r, i] = shut[i]
+    place(halves, places, out)
+    apart = np.empty((2, shut.shape[0]), np.float32)
+    apart[:] = shut
     _add(z, margins, apart)
-    told = np.empty((2, m + 2 * lips), np.float32)
-    for r in range(2):
-        told[r, :m] = x[r]
-        told[r, m : m + lips] = apart[r]
-        told[r, m + lips :] = apart[1 - r]
+    told = np.empty((2, x.shape[1] + 2 * shut.shape[0]), np.float32)
+    tell(x, apart, told)
     said = _mlp(told, heads)
     two = np.float32(0.5)
     gap, error = (said[0, 0] + said[1, 0]) * two, (said[0, 1] + said[1, 1]) * two
@@ -83,13 +54,20 @@ def single(
 
 @njit(cache=True, fastmath=FAST)
 def inputs(positions, motors, mirror, rest_command, angle, table, x, features):
-    """Inputs [shape=(2 B, m)] and features [shape=(2 B, F)] of poses and then of their mirror images."""
+    """Inputs [shape=(2 B, m)] and features [shape=(2 B, F)] of poses and then of their mirror images.
+
+    Returns whether all positions are finite.
+    """
     batch = positions.shape[0]
     for n in range(batch):
+        for k in range(positions.shape[1]):
+            if not np.isfinite(positions[n, k]):
+                return False
         _inputs(
             positions[n], motors, mirror, rest_command, angle, table,
             x[n], x[batch + n], features[n], features[batch + n],
         )  # fmt: skip
+    return True
 
 
 @njit(cache=True, fastmath=FAST)
@@ -123,58 +101,63 @@ def _inputs(position, motors, mirror, rest_command, angle, table, x0, x1, f0, f1
 
 @njit(cache=True, fastmath=FAST)
 def place(halves, places, out):
-    """Halves [shape=(blocks, 2 B, 3 slots)] to ``out`` [shape=(B, P, 3), m].
+    """Halves [shape=(blocks, 2 B, 3 slots)] to ``out`` [shape=(B, 3 P), m].
 
-    ``places``, for points on the right, on the left and in the middle: where they go in a row of ``out``,
-    where they come from in a row of halves, in rising order (both counted in numbers, not points), and where
-    they are at rest.
+    ``places``: how many points lie on the right, and how many on the right or left (the others lie in the
+    middle and come from both); then for each point, in that order, where it goes in a row of ``out``, its
+    block, where in the block, and where it is at rest [shape=(3 P,)].
     """
+    right, sides, to, block, inside, rest = places
     batch, wide = out.shape[0], halves.shape[2]
-    row = np.uint64(out.shape[1] * 3)
-    source, to = halves.reshape(-1), out.reshape(-1)
-    right_to, right_from, right_rest, left_to, left_from, left_rest, middle_to, middle_from, middle_rest = (
-        places
-    )
-    r = q = m = 0
-    for b in range(halves.shape[0]):
-        r0, q0, m0, end = r, q, m, np.uint64((b + 1) * wide)
-        while r < right_to.shape[0] and right_from[r] < end:
-            r += 1
-        while q < left_to.shape[0] and left_from[q] < end:
-            q += 1
-        while m < middle_to.shape[0] and middle_from[m] < end:
-            m += 1
-        for n in range(batch):
-            one = np.uint64((2 * b * batch + n) * wide) - np.uint64(b * wide)
-            two = one + np.uint64(batch * wide)
-            start = np.uint64(n) * row
-            for i in range(r0, r):
-                _right(source, one + right_from[i], right_rest[i], to, start + right_to[i])
-            for i in range(q0, q):
-                _left(source, two + left_from[i], left_rest[i], to, start + left_to[i])
-            for i in range(m0, m):
-                s = middle_from[i]
-                _middle(source, one + s, two + s, middle_rest[i], to, start + middle_to[i])
+    source, target = halves.reshape(-1), out.reshape(-1)
+    # unsigned: an index that may be negative costs a comparison each
+    u, v, other = np.uint64(1), np.uint64(2), np.uint64(batch * wide)
+    half = np.float32(0.5)
+    begin = np.empty(to.shape[0], np.uint64)
+    for i in range(to.shape[0]):
+        begin[i] = (2 * block[i] * batch + (batch if right <= i < sides else 0)) * wide + inside[i]
+    for n in range(batch):
+        row, shift = np.uint64(n * out.shape[1]), np.uint64(n * wide)
+        for i in range(right):
+            t, s, r = row + to[i], begin[i] + shift, np.uint64(3 * i)
+            target[t] = rest[r] + source[s]
+            target[t + u] = rest[r + u] + source[s + u]
+            target[t + v] = rest[r + v] + source[s + v]
+        for i in range(right, sides):
+            t, s, r = row + to[i], begin[i] + shift, np.uint64(3 * i)
+            target[t] = rest[r] - source[s]
+            target[t + u] = rest[r + u] + source[s + u]
+            target[t + v] = rest[r + v] + source[s + v]
+        for i in range(sides, to.shape[0]):
+            t, s, r = row + to[i], begin[i] + shift, np.uint64(3 * i)
+            q = s + other
+            target[t] = rest[r] + half * (source[s] - source[q])
+            target[t + u] = rest[r + u] + half * (source[s + u] + source[q + u])
+            target[t + v] = rest[r + v] + half * (source[s + v] + source[q + v])
 
 
-@njit(cache=True, fastmath=FAST, inline="always")
-def _right(moved, s, rest, out, t):
-    u, v = np.uint64(1), np.uint64(2)
-    out[t], out[t + u], out[t + v] = rest[0] + moved[s], rest[1] + moved[s + u], rest[2] + moved[s + v]
+@njit(cache=True, fastmath=FAST)
+def tell(x, apart, told):
+    """What the heads are told [shape=(2 B, m + 2 L)]: inputs, own margins, margins of the mirror image."""
+    rows, m, lips = x.shape[0], x.shape[1], apart.shape[1]
+    for r in range(rows):
+        told[r, :m] = x[r]
+        told[r, m : m + lips] = apart[r]
+        told[r, m + lips :] = apart[(r + rows // 2) % rows]
 
 
-@njit(cache=True, fastmath=FAST, inline="always")
-def _left(moved, s, rest, out, t):
-    u, v = np.uint64(1), np.uint64(2)
-    out[t], out[t + u], out[t + v] = rest[0] - moved[s], rest[1] + moved[s + u], rest[2] + moved[s + v]
+@njit(cache=True, fastmath=FAST)
+def hear(x, apart, said, scales, bounds, gap, error, trust):
+    """Gap, expected error (m) and trust of B poses from what the heads say [shape=(2 B, 2)].
 
-
-@njit(cache=True, fastmath=FAST, inline="always")
-def _middle(moved, r, q, rest, out, t):
-    half, u, v = np.float32(0.5), np.uint64(1), np.uint64(2)
-    out[t] = rest[0] + half * (moved[r] - moved[q])
-    out[t + u] = rest[1] + half * (moved[r + u] + moved[q + u])
-    out[t + v] = rest[2] + half * (moved[r + v] + moved[q + v])
+    ``scales``: m, of gap and error; ``bounds``: the largest error and the largest input to be trusted.
+    """
+    batch, half = gap.shape[0], np.float32(0.5)
+    for n in range(batch):
+        widest = max(apart[n].max(), apart[batch + n].max())
+        gap[n] = scales[0] * (widest + np.sinh(half * (said[n, 0] + said[batch + n, 0])))
+        error[n] = scales[1] * np.exp(half * (said[n, 1] + said[batch + n, 1]))
+        trust[n] = error[n] <= bounds[0] and np.abs(x[n]).max() <= bounds[1]
 
 
 @njit(cache=True, fastmath=FAST)

@@ -59,7 +59,7 @@ class Poses:
         return Poses(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def split(self) -> tuple[Poses, Poses, Poses]:
-        """Training, validation and test poses: by shard number, 8 : 1 : 1, the same however many there are."""
+        """Training, validation and test poses, 8 : 1 : 1 by shard number, the same however many there are."""
         place = self.shard % 10
         parts = self[place < 8], self[place == 8], self[place == 9]
         if not all(len(part) for part in parts):
@@ -125,7 +125,7 @@ def load_poses(folder: Path, shards: Iterable[int]) -> Poses:
 def skin_hash(spec: RigSpec) -> str:
     """Sha256 (hex) of what the shape of the skin depends on: pulls, anchors, angles and the material.
 
-    Servo (also `scale` and `trim` of a horn), camera, couplings and names may differ and the skin be the same.
+    Servo (`scale` and `trim` of a horn too), camera, couplings and names may differ, the skin be the same.
 
     >>> from facetwin.twin.spec import load_rig
     >>> spec = load_rig("face26")
@@ -156,9 +156,12 @@ def mesh_hash(face: Face) -> str:
     return digest.hexdigest()
 
 
-def solver_hash() -> str:
-    """Sha256 (hex) of the source of the exact solver: poses that another version solved are not mixed in."""
-    from facetwin.twin import kinematics, twin
+def solver_hash(kinematics: Kinematics) -> str:
+    """Sha256 (hex) of the exact solver and of what it is asked: what another version solved is not mixed in.
+
+    Of the solver the source is taken, of the kinematics the goals of a few poses.
+    """
+    from facetwin.twin import twin
 
     here = Path(__file__).parent
     wanted, seen = ["exact"], {}
@@ -170,5 +173,9 @@ def solver_hash() -> str:
             if more not in seen:
                 wanted.append(more)
     parts = [seen[name] for name in sorted(seen)]
-    parts += [inspect.getsource(kinematics), inspect.getsource(twin.build_skin)]
+    parts.append(inspect.getsource(twin.build_skin))
+    at = np.random.default_rng(0).uniform(size=(3, kinematics.spec.size))
+    goals = np.array([kinematics.goals(position) for position in at])
+    parts.append(hashlib.sha256((np.round(goals * 1e8) + 0.0).astype("<i8").tobytes()).hexdigest())
+    parts.append(hashlib.sha256(kinematics.anchored.astype("<i8").tobytes()).hexdigest())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

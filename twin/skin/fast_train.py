@@ -26,8 +26,9 @@ from facetwin.twin.face import Face
 from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.landmarks import LOWER_INNER, UPPER_INNER
 from facetwin.twin.skin.exact import ExactSkin
-from facetwin.twin.skin.fast import ERROR_SCALE, GAP_SCALE, LIPS, FastNet, FastSkin, mlp
+from facetwin.twin.skin.fast import FastSkin
 from facetwin.twin.skin.fast_features import Features, check_mirror, goal_matrix, mirror_vertices
+from facetwin.twin.skin.fast_net import ERROR_SCALE, GAP_SCALE, LIPS, FastNet, mlp
 from facetwin.twin.skin.fast_poses import Poses, mesh_hash, skin_hash, solver_hash
 from facetwin.twin.skin.gap import lip_gap
 from facetwin.twin.skin.linear import LinearSkin
@@ -54,9 +55,9 @@ class Recipe:
     """
 
     blocks: int = 8
-    modes: int = 40
+    modes: int = 32
     hidden: int = 128
-    head: int = 48
+    head: int = 32
     steps: int = 15_000
     batch: int = 64
     rate: float = 2e-3
@@ -115,7 +116,7 @@ def fit(
         goal = torch.from_numpy(np.einsum("bns,bks->nbk", halves, basis)).flatten(1) - phi @ torch.from_numpy(
             linear
         )
-    scale = goal.square().mean().sqrt()
+    scale = goal.square().mean().sqrt().clamp(min=1e-9)
     x, goal = x.float(), (goal / scale).float()
     step = progress or (lambda: None)
 
@@ -241,7 +242,7 @@ def save(path: Path, skin: FastSkin, sidecar: Mapping[str, Any]) -> None:
         "rig_hash": spec.hash,
         "skin_hash": skin_hash(spec),
         "mesh_hash": mesh_hash(face),
-        "solver_hash": solver_hash(),
+        "solver_hash": solver_hash(skin.kinematics),
         "threshold_m": skin.threshold,
         **sidecar,
     }
