@@ -118,30 +118,30 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
                 "only simulated faces move in one batch", where=where, found=rig, expected="sim: or sim:NAME",
                 hint='vectorization_mode="async" takes any rig',
             )  # fmt: skip
-        self.spec = load_rig(place or "face26")
+        self.rig_spec = load_rig(place or "face26")
         self.num_envs, self.settle, self.render_mode = int(num_envs), float(settle), render_mode
         self.metadata = {**self.metadata, "render_fps": max(1, round(1 / settle))}
         self.width, self.height = _checked_size(size, where) or (64, 64)
         self.face = load_face()
-        self._kinematics = Kinematics(self.spec, self.face)
-        self._skin = FastSkin.load(self.spec, self.face, kinematics=self._kinematics)
+        self._kinematics = Kinematics(self.rig_spec, self.face)
+        self._skin = FastSkin.load(self.rig_spec, self.face, kinematics=self._kinematics)
         self._points = GeometricLandmarks(self.face)
         self._moving = self._memory_of_skins()
         self._lips = (
             self.face.triangles_of("upper_lip", "upper_rim"),
             self.face.triangles_of("lower_lip", "lower_rim"),
         )
-        self._fleet = Fleet([self.spec] * self.num_envs)
+        self._fleet = Fleet([self.rig_spec] * self.num_envs)
         self._chunks = [slice(k, min(k + CHUNK, num_envs)) for k in range(0, num_envs, CHUNK)]
         threads = min(threads or os.cpu_count() or 1, len(self._chunks))
         self._cameras = [
             RasterCamera(
-                self.face, self.spec.cameras["mirror"], size=(self.width, self.height), samples=samples
+                self.face, self.rig_spec.cameras["mirror"], size=(self.width, self.height), samples=samples
             )
             for _ in self._chunks
         ]
         self._crew = ThreadPoolExecutor(threads, thread_name_prefix="facetwin face") if threads > 1 else None
-        n = self.spec.size
+        n = self.rig_spec.size
         self.single_action_space = spaces.Box(0.0, 1.0, (n,), np.float32)
         self.single_observation_space = spaces.Dict(
             {
@@ -239,9 +239,9 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             return
         bodies: list[RigSpec] = []
         for b in which:
-            body, drawn = self.spec, {}
+            body, drawn = self.rig_spec, {}
             if self._randomise not in (None, False):
-                body, drawn = draw(self.spec, self._randoms[b], self._choice())
+                body, drawn = draw(self.rig_spec, self._randoms[b], self._choice())
             bodies.append(body)
             self._drawn[b] = drawn
             self._seeds[b] = self._randoms[b].integers(2**31)
@@ -255,19 +255,19 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         self._over[which] = False
 
     def _memory_of_skins(self) -> MovingFaces | None:
-        if self.spec.skin_time.still:
+        if self.rig_spec.skin_time.still:
             return None
-        at = np.tile(self.spec.rest, (self.spec.size + 1, 1))
-        at[1:] += STEP * np.eye(self.spec.size)
+        at = np.tile(self.rig_spec.rest, (self.rig_spec.size + 1, 1))
+        at[1:] += STEP * np.eye(self.rig_spec.size)
         with torch.no_grad():
             solved = self._skin(torch.from_numpy(at)).vertices.numpy().astype(np.float64)
         slope = (solved[1:] - solved[0]) / STEP
-        return MovingFaces(self.spec.skin_time, self._kinematics.anchored, slope, self.num_envs)
+        return MovingFaces(self.rig_spec.skin_time, self._kinematics.anchored, slope, self.num_envs)
 
     def _choice(self) -> Any:
         """What may be drawn: all of servos and motors, or the ones asked for if they are such."""
         if self._randomise is True:
-            return [key for key in self.spec.ranges if key.startswith(SERVOS)]
+            return [key for key in self.rig_spec.ranges if key.startswith(SERVOS)]
         keys = [self._randomise] if isinstance(self._randomise, str) else list(self._randomise)
         for key in keys:
             if not str(key).startswith(SERVOS):
@@ -365,12 +365,12 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
 
     def _checked(self, actions: ArrayLike) -> NDArray[np.float64]:
         given = np.asarray(actions, dtype=np.float64)
-        expected = (self.num_envs, self.spec.size)
+        expected = (self.num_envs, self.rig_spec.size)
         if given.shape != expected:
             raise FaceTwinError("not commands", where="step(): actions", found=given.shape, expected=expected)
         if not np.isfinite(given).all():
             b, i = np.argwhere(~np.isfinite(given))[0]
-            raise FaceTwinError("not a command", where=f"step(): face {b}, {self.spec.names[i]}",
+            raise FaceTwinError("not a command", where=f"step(): face {b}, {self.rig_spec.names[i]}",
                                 found=float(given[b, i]), expected="a finite number in [0, 1]")  # fmt: skip
         return given
 
