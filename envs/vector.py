@@ -37,7 +37,7 @@ from facetwin.twin.moving_batch import MovingFaces
 from facetwin.twin.randomise import draw
 from facetwin.twin.raster import RasterCamera
 from facetwin.twin.skin.fast import FastSkin
-from facetwin.twin.skin.gap import lip_gap
+from facetwin.twin.skin.gap import lip_gaps
 from facetwin.twin.spec import RigSpec, load_rig
 
 Obs = dict[str, NDArray[Any]]
@@ -128,8 +128,8 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         self._points = GeometricLandmarks(self.face)
         self._moving = self._memory_of_skins()
         self._lips = (
-            self.face.triangles_of("upper_lip", "upper_rim"),
-            self.face.triangles_of("lower_lip", "lower_rim"),
+            self.face.triangles_of("upper_lip", "upper_rim").astype(np.int64),
+            self.face.triangles_of("lower_lip", "lower_rim").astype(np.int64),
         )
         self._fleet = Fleet([self.rig_spec] * self.num_envs)
         self._chunks = [slice(k, min(k + CHUNK, num_envs)) for k in range(0, num_envs, CHUNK)]
@@ -305,8 +305,7 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             self._landmarks[part] = np.clip(self._points.aligned(vertices, here), -LIMIT, LIMIT)
             self._gap[part], self._trust[part] = shapes.gap.numpy() * 1e3, shapes.trust.numpy()
             if self._moving is not None:  # of the shape that is shown
-                wide = vertices.astype(np.float64)
-                self._gap[part] = [1e3 * lip_gap(face, *self._lips) for face in wide]
+                self._gap[part] = 1e3 * lip_gaps(vertices, *self._lips)
             self._cameras[k].render_batch(vertices, here, out=self._image[part])
             for b in range(part.start, part.stop):
                 noise = self._fleet.specs[b].cameras["mirror"].noise

@@ -1,7 +1,7 @@
 """The grain of a camera: the same noise for the same seed and picture, cheap enough for training.
 
-A table of normal numbers is drawn once a seed; each picture begins at its own place in it and takes its own
-stride, both from a hash of seed and number. So looking twice or seldom changes nothing.
+A table of normal numbers is drawn once; each picture reads it from a place of its own, a hash of seed and
+number. So looking twice or seldom changes nothing.
 """
 
 from __future__ import annotations
@@ -57,11 +57,13 @@ def _hash(x):
 
 @njit(cache=True, nogil=True)
 def _add(image, level, table, seed, number, out):
-    mask = np.int64(table.shape[0] - 1)
+    size = table.shape[0]
     key = _hash(_hash(np.uint64(seed)) ^ np.uint64(number))
-    at = np.int64(key >> np.uint64(32)) & mask
-    stride = np.int64(key & np.uint64(0xFFF)) | 1  # odd: it visits all of the table
-    for i in range(image.shape[0]):
-        value = np.float32(image[i]) + level * table[at] + np.float32(0.5)
-        out[i] = np.uint8(min(max(value, np.float32(0)), np.float32(255)))
-        at = (at + stride) & mask
+    at = np.int64(key >> np.uint64(16)) & (size - 1)
+    i = 0
+    while i < image.shape[0]:
+        count = min(image.shape[0] - i, size - at)
+        for k in range(count):
+            value = np.float32(image[i + k]) + level * table[at + k] + np.float32(0.5)
+            out[i + k] = np.uint8(min(max(value, np.float32(0)), np.float32(255)))
+        i, at = i + count, 0

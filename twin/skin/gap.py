@@ -38,7 +38,27 @@ def lip_profile(vertices: Floats, upper: NDArray[np.integer], lower: NDArray[np.
     return gap
 
 
-@njit(cache=True)
+def lip_gaps(
+    vertices: NDArray[np.floating], upper: NDArray[np.int64], lower: NDArray[np.int64]
+) -> Floats:
+    """`lip_gap` of many faces [shape=(B, N, 3), m]: float64 [shape=(B,), m]."""
+    out = np.empty(len(vertices))
+    _gaps(vertices, upper, lower, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _gaps(vertices, upper, lower, out):
+    columns = np.arange(COLUMNS) / (COLUMNS - 1) - 0.5
+    for b in range(vertices.shape[0]):
+        p = vertices[b]
+        right, left = np.float64(p[CORNERS[0], 0]), np.float64(p[CORNERS[1], 0])
+        x = (right + left) / 2 + (left - right) / 3 * columns
+        gap = -_edge(p, upper, x, -1.0) - _edge(p, lower, x, 1.0)
+        out[b] = gap.max()
+
+
+@njit(cache=True, nogil=True)
 def _edge(p, triangles, x, sign):
     """Largest ``sign * y`` of the triangles in each plane x = const."""
     out = np.full(len(x), -np.inf)
@@ -47,6 +67,8 @@ def _edge(p, triangles, x, sign):
             a, b = triangles[t, k], triangles[t, (k + 1) % 3]
             xa, xb = p[a, 0], p[b, 0]
             low, high = min(xa, xb), max(xa, xb)
+            if high < x[0] or low > x[-1]:
+                continue
             for c in range(len(x)):
                 if low <= x[c] <= high:
                     s = 0.0 if high - low < 1e-12 else (x[c] - xa) / (xb - xa)
