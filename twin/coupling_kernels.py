@@ -245,3 +245,12 @@ def project_rows(commands, low, high, rules):
         if not project_one(commands[row], low, high, rules):
             return row
     return -1
+
+
+@njit(cache=True)
+def allowed_rows(commands, rules, out):
+    """Whether each command [shape=(B, n)] obeys all rules, into ``out`` [shape=(B,)]."""
+    for row in range(commands.shape[0]):
+        out[row] = True
+        for group in range(rules[0].shape[0] - 1):
+            out[row] &= is_allowed(commands[row], group, rules)

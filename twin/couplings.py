@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 
-from facetwin.twin.coupling_kernels import TOLERANCE, pack, project_rows
+from facetwin.twin.coupling_kernels import TOLERANCE, allowed_rows, pack, project_rows
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.spec import BoxRule, LinearRule, RigSpec
 
@@ -72,6 +72,9 @@ class Couplings:
         """Whether commands [shape=(..., n)] break no rule, bool [shape=(...)]."""
         c = np.asarray(commands, dtype=np.float64)
         ok = np.ones(c.shape[:-1], dtype=bool)
+        if self.packed is not None:
+            allowed_rows(np.ascontiguousarray(c).reshape(-1, self.size), self.packed.arrays, ok.reshape(-1))
+            return ok
         for _, m, lo, hi in self._boxes:
             ok &= ~np.all((c[..., m] > lo) & (c[..., m] < hi), axis=-1)
         for _, w, b in self._lines:
