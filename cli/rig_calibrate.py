@@ -1,0 +1,337 @@
+"""`facetwin rig calibrate`: fit a rig table to a recording of the rig (docs/calibration.md).
+
+camera (film at rest) → tracker's response (the twin played again) → servos, horns, material (fit) → the
+calibrated twin played again at held-out pictures → rig file and report.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from facetwin.cli.progress import Progress
+from facetwin.twin.errors import FaceTwinError, UsageError
+
+if TYPE_CHECKING:
+    from facetwin.hardware.recording import Recording
+    from facetwin.twin.calibration.face_map import FaceMap
+    from facetwin.twin.calibration.fit import Fit, Fitter
+    from facetwin.twin.calibration.observed import Observed
+    from facetwin.twin.spec import CameraSpec, RigSpec
+
+GEOMETRY = "geometry"  #: in meta.json, where landmarks are not a tracker's
+LOOKS = 4  #: of the tracker at replayed pictures, as `rig excite` looks
+STILL = 12  #: pictures of the film at rest that the camera is fitted to
+CAMERA_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class RigCalibrate:
+    """Fit a rig table to a recording: servos, horns, skin and camera; writes a rig file and a report."""
+
+    recording: tyro.conf.Positional[Path]
+    """Recording of the rig, best made by `facetwin rig excite`."""
+    rig: str = "face26"
+    """Rig table to begin from: a shipped name or a TOML file."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out/calibrated")
+    """Folder for the rig file and the report."""
+    other_face: bool = False
+    """The recorded face is not shaped like the twin's: only displacements are compared."""
+    skin: Path | None = None
+    """Weights of the fast skin; default: those that ship for the rig, else the linear skin."""
+    replay: int = 240
+    """Pictures that the twin is played again at, to learn what the tracker makes of its shapes."""
+    check: int = 60
+    """Held-out pictures that the twin is played again at, before and after; 0: none."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(options: RigCalibrate) -> int:
+    """Calibrate; exit code 0, or an error."""
+    from facetwin.cli.calibration_report import print_scores, write_report
+    from facetwin.hardware.recording import Recording
+    from facetwin.twin.calibration.fit import Fitter
+    from facetwin.twin.calibration.rig_file import write_rig
+    from facetwin.twin.calibration.scores import score
+    from facetwin.twin.spec import load_rig
+
+    started = time.process_time()
+    if options.replay < 40 or options.check < 0:
+        raise UsageError("too few pictures", where="--replay", found=options.replay, expected="at least 40")
+    spec = load_rig(options.rig)
+    recording = Recording(options.recording)
+    data = observe(recording, spec)
+    notes: list[str] = []
+    face_map, kind = build_map(spec, notes, options.skin)
+    camera: dict[str, Any] = {}
+    seen_by = spec
+    geometry = recording.meta.get("landmarks") == GEOMETRY
+    size = _size(recording)
+    if not geometry:
+        seen_by, camera = _camera(spec, recording, data, size, notes)
+        _learn(face_map, seen_by, spec, data, options.replay, size)
+    fitter = Fitter(spec, data, face_map, same_face=not options.other_face)
+    with Progress("fitting", total=3) as bar:
+        fit = fitter.fit(rounds=3, tell=lambda _: bar.advance(1))
+    scores = score(fitter, fit)
+    changes = fitter.scale.changes(fit.values, fit.fitted)
+    changes.update({f"camera.mirror.{k}": v for k, v in camera.get("changes", {}).items()})
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / f"{spec.name}.toml"
+    note = f"{spec.name} calibrated by facetwin to {options.recording.name}"
+    calibrated = write_rig(file, options.rig, changes, note)
+    result: dict[str, Any] = {
+        "rig": str(file),
+        "recording": str(options.recording),
+        "skin": kind,
+        "landmarks": GEOMETRY if geometry else "tracker",
+        "changed": changes,
+        "scores": scores.to_dict(),
+        "known": known(fitter, fit),
+        "camera": camera,
+        "notes": [*notes, *fit.notes],
+        "tracker_error_u": None if face_map.response is None else face_map.response.error,
+    }
+    if options.check and not geometry:
+        result["closed"] = _closed(spec, calibrated, fitter, options, size)
+    result["cpu_s"] = round(time.process_time() - started, 1)
+    result["files"] = [str(file), *write_report(options.out, spec, fitter, fit, result)]
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print_scores(result)
+    return 0
+
+
+def observe(recording: Recording, spec: RigSpec) -> Observed:
+    """The recording as arrays, checked; a `UsageError` in one line says what is wrong with it."""
+    from facetwin.twin.calibration.observed import Observed, check
+
+    where = recording.folder
+    if recording.motors != spec.names:
+        raise UsageError("recorded with another rig's table", where=where, found=recording.meta.get("rig"),
+                         expected=f"the {spec.size} motors of {spec.name}",
+                         hint="name its table with --rig")  # fmt: skip
+    table = recording.meta.get("rig_table") or {}
+    for motor, other in zip(spec.motors, table.get("motors", ())):
+        for key in ("lower", "upper", "rest"):
+            if abs(float(other.get(key, np.nan)) - getattr(motor, key)) > 1e-9:
+                raise UsageError(
+                    "recorded with another rig's table", where=f"{where}: motor {motor.name}: {key}",
+                    found=other.get(key), expected=getattr(motor, key), hint="name its table with --rig",
+                )  # fmt: skip
+    for key in ("rows", "frames", "landmarks"):
+        _columns(recording, key)
+    try:
+        rows, frames = recording.rows(), recording.frames()
+        landmarks, turns = recording.landmarks(), recording.turns()
+    except (ValueError, KeyError) as why:
+        raise UsageError("a column is missing, or of another kind", where=where, found=str(why)) from None
+    data = Observed(
+        rows["time"].astype(np.float64), rows["sent"].astype(np.float64), rows["measured"].astype(np.float64),
+        frames["time"].astype(np.float64), landmarks.astype(np.float64), turns.astype(np.float64),
+    )  # fmt: skip
+    return check(data, spec, where)
+
+
+def _columns(recording: Recording, key: str) -> None:
+    # Say which column a table lacks before anything casts it.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted = recording._schemas[key].names
+    for file in recording._files(key):
+        try:
+            names = pq.read_schema(file).names
+        except (pa.ArrowInvalid, OSError) as why:
+            raise UsageError("cannot be read", where=file, found=str(why), hint="record again") from None
+        for name in wanted:
+            if name not in names:
+                raise UsageError("missing column", where=file, found=", ".join(names), expected=name,
+                                 hint="record again with this version")  # fmt: skip
+
+
+def build_map(spec: RigSpec, notes: list[str], weights: Path | None = None) -> tuple[FaceMap, str]:
+    """The map from positions to landmarks of a rig, and which skin is in it: fast; linear where none is."""
+    from facetwin.twin.calibration.face_map import (
+        FaceMap,
+        LinearMap,
+        linear_table,
+        material_tables,
+        skin_points,
+    )
+    from facetwin.twin.face import load_face
+    from facetwin.twin.kinematics import Kinematics
+    from facetwin.twin.skin.fast import FastSkin
+    from facetwin.twin.skin.fast_features import Features
+
+    face = load_face()
+    kinematics = Kinematics(spec, face)
+    features, at = Features(spec), skin_points()
+    skin: Callable[..., Any]
+    try:
+        fast = FastSkin.load(spec, face, path=weights, kinematics=kinematics).only(at)
+        skin, kind = (lambda positions: fast(positions).vertices), "fast"
+    except FaceTwinError as why:
+        if weights is not None:
+            raise
+        notes.append(f"linear skin: {why}")
+        table = linear_table(spec, face, kinematics, features, at)
+        skin, kind = LinearMap(features, table, face.rest[at]), "linear"
+    material = material_tables(spec, face, kinematics, features)
+    return FaceMap(spec, face, skin, features=features, material=material), kind
+
+
+def _size(recording: Recording) -> int:
+    image = next(iter(recording.pictures()), None)
+    return 256 if image is None else int(image.shape[0])
+
+
+def _camera(
+    spec: RigSpec, recording: Recording, data: Observed, size: int, notes: list[str]
+) -> tuple[RigSpec, dict[str, Any]]:
+    """Fit the camera to the film's pictures at rest: the rig with that camera, and what was found."""
+    from facetwin.cli.replay import rest_pixels
+    from facetwin.twin.calibration.camera_fit import fit_camera
+    from facetwin.twin.calibration.face_map import points
+    from facetwin.twin.face import load_face
+    from facetwin.twin.landmarks import canonical
+    from facetwin.twin.tracker import Tracker
+
+    away = np.flatnonzero(np.abs(data.sent - spec.rest).max(1) > 0.01)
+    until = data.time[away[0]] if len(away) else data.time[-1]
+    still = int((data.picture_time < until).sum())
+    if still < 3 or "mirror" not in spec.cameras:
+        notes.append("camera: left alone, the recording does not begin at rest")
+        return spec, {}
+    face = load_face()
+    at = points()
+    rest = canonical() * face.metres_per_u
+    rest[:468] = face.rest[:468]
+    seen, pictures = [], []
+    mirrored = spec.cameras["mirror"].mirror
+    with Tracker(looks=LOOKS) as tracker:
+        for _, image in zip(range(min(still, STILL)), recording.pictures()):
+            found = tracker.detect(image, mirrored=mirrored)
+            if found is not None:
+                seen.append(found)
+                pictures.append(image)
+        if len(seen) < 3:
+            notes.append("camera: left alone, the film shows no face at rest")
+            return spec, {}
+        height, width = pictures[0].shape[:2]
+        mean = np.mean(seen, axis=0, dtype=np.float64)[at, :2]
+        camera, now, first = spec.cameras["mirror"], spec, None
+        for _ in range(CAMERA_ROUNDS):
+            own, image = rest_pixels(now, tracker, size=size)
+            camera, fit = fit_camera(
+                mean, own[at, :2], rest[at], spec.cameras["mirror"], now.cameras["mirror"], (width, height)
+            )
+            first = first or fit
+            exposure = now.cameras["mirror"].exposure * _brighter(pictures, image, own, mirrored)
+            now = _with_camera(spec, camera, exposure)
+    changes = {**fit.changes, "exposure": float(f"{now.cameras['mirror'].exposure:.4g}")}
+    return now, {
+        "changes": changes,
+        "left_of_prior": fit.known,
+        "off_px": {"before": first.before, "after": fit.after},
+    }
+
+
+def _with_camera(spec: RigSpec, camera: CameraSpec, exposure: float) -> RigSpec:
+    keys = ("position_error", "rotation_error", "distance", "vertical_fov")
+    changes = {f"camera.mirror.{k}": getattr(camera, k) for k in keys}
+    return spec.with_({**changes, "camera.mirror.exposure": float(np.clip(exposure, 0.05, 20.0))})
+
+
+def _brighter(
+    pictures: list[NDArray[np.uint8]], own: NDArray[np.uint8], points: NDArray[np.float64], mirrored: bool
+) -> float:
+    """How much more light the film had than the twin's own picture: on the face, linear, between the eyes
+    and the nose of `points` [shape=(478, 3), px, flipped back]."""
+    left, right = (int(x) for x in np.sort(points[[33, 263], 0]))
+    rows = slice(int(points[168, 1]), int(points[2, 1]))
+
+    def light(image: NDArray[np.uint8]) -> float:
+        upright = image[:, ::-1] if mirrored else image
+        return float(np.median((upright[rows, left:right].astype(np.float64) / 255) ** 2.2))
+
+    return float(np.mean([light(p) for p in pictures]) / max(light(own), 1e-6))
+
+
+def _learn(face_map: FaceMap, seen_by: RigSpec, spec: RigSpec, data: Observed, count: int, size: int) -> None:
+    """Play the twin, with the camera that was found, at some of the pictures, and learn the tracker."""
+    from facetwin.cli.replay import replay, rest_pixels
+    from facetwin.twin.landmarks import fit_unit
+    from facetwin.twin.tracker import Tracker
+
+    train = np.flatnonzero(data.split()[0])
+    chosen = train[np.unique(np.linspace(0, len(train) - 1, min(count, len(train))).round().astype(int))]
+    with Tracker(looks=LOOKS) as tracker, Progress("replaying the twin", total=len(chosen)) as bar:
+        own, _ = rest_pixels(seen_by, tracker, size=size)
+        seen = replay(seen_by, data, chosen, tracker, size=size, unit=fit_unit(own[None]), tell=bar.advance)
+    if len(seen.number) < 40:
+        raise FaceTwinError("the tracker does not see the simulated face", where=spec.name,
+                            found=f"{len(seen.number)} of {len(chosen)} pictures")  # fmt: skip
+    face_map.learn(seen.positions, seen.landmarks, seen.turn)
+
+
+def known(fitter: Fitter, fit: Fit) -> dict[str, Any]:
+    """Share of the prior's spread that is left of each kind of parameter: median over the motors."""
+    from facetwin.twin.calibration.parameters import MATERIAL, NAMES
+
+    out: dict[str, Any] = {}
+    for k, name in enumerate(NAMES):
+        free = fit.fitted[:, k]
+        if free.any():
+            out[name] = float(np.median(fit.known[free, k]))
+    out.update({f"material.{k}": float(v) for k, v in zip(MATERIAL, fit.material_known)})
+    out["camera.mirror.delay"] = fit.clock_known
+    return out
+
+
+def _closed(
+    spec: RigSpec, calibrated: RigSpec, fitter: Fitter, options: RigCalibrate, size: int
+) -> dict[str, Any]:
+    """Both rigs played again at held-out pictures: what the tracker sees of them, against the recording."""
+    from facetwin.cli.replay import replay, rest_pixels
+    from facetwin.twin.calibration.scores import distances
+    from facetwin.twin.landmarks import fit_unit, indices
+    from facetwin.twin.tracker import Tracker
+
+    data, face_map = fitter.data, fitter.map
+    held = np.flatnonzero(data.split()[1])
+    chosen = held[np.unique(np.linspace(0, len(held) - 1, min(options.check, len(held))).round().astype(int))]
+    out: dict[str, Any] = {"pictures": 0}
+    lips = np.isin(face_map.points, indices("lips40"))
+    with Tracker(looks=LOOKS) as tracker, Progress("checking", total=2 * len(chosen)) as bar:
+        for name, rig in (("before", spec), ("after", calibrated)):
+            own, _ = rest_pixels(rig, tracker, size=size)
+            clock = rig.cameras["mirror"].delay - spec.cameras["mirror"].delay
+            shifted = replace(data, picture_time=data.picture_time - clock)
+            seen = replay(
+                rig, shifted, chosen, tracker, size=size, unit=fit_unit(own[None]), tell=bar.advance
+            )
+            left = face_map.target(data.landmarks[seen.number], data.turn[seen.number]) - face_map.target(
+                seen.landmarks, seen.turn
+            )
+            d = distances(face_map, left)
+            out["pictures"] = len(d)
+            out[f"{name}_u"], out[f"{name}_mm"] = (
+                float(d.mean()),
+                float(d.mean() * 1e3 * face_map.metres_per_u),
+            )
+            out[f"{name}_lips_u"] = float(d[:, lips].mean())
+            out[f"{name}_turn_rad"] = float(np.linalg.norm(left[:, -3:], axis=1).mean())
+    out["ratio"] = out["after_u"] / out["before_u"]
+    out["ratio_lips"] = out["after_lips_u"] / out["before_lips_u"]
+    return out
