@@ -17,8 +17,7 @@ import tyro
 from facetwin.cli.progress import Progress
 from facetwin.twin.errors import FaceTwinError, UsageError
 
-DREAMS = 20_000  # poses that are drawn but not solved
-DREAMT = 100  # of them in a run of the babbler
+DREAMT = 100  # dreams in a run of the babbler
 DREAMS_FROM = 1_000_000  # their first shard number
 
 
@@ -36,6 +35,8 @@ class TrainSkin:
     """weights to write; default: the shipped ones of this rig"""
     steps: int = 15_000
     """optimiser steps of each net"""
+    dreams: int = 20_000
+    """poses that are drawn but not solved: the mean of several nets says what they look like"""
     workers: int = 0
     """processes that solve; 0: one a core"""
     seed: int = 0
@@ -60,8 +61,11 @@ def run(options: TrainSkin) -> int:
     least = 10 * SHARD
     if options.poses < least:
         raise UsageError("too few poses", where="--poses", found=options.poses, expected=f"{least} or more")
-    if options.steps < 1:
-        raise UsageError("nothing to do", where="--steps", found=options.steps, expected="1 or more")
+    if options.steps < 1 or options.dreams < 0:
+        raise UsageError(
+            "nothing to do", found=f"--steps {options.steps} --dreams {options.dreams}",
+            expected="1 or more steps, 0 or more dreams",
+        )  # fmt: skip
     spec = load_rig(options.rig)
     path = options.out or assets.path("skins", f"fast_{spec.name}.safetensors")
     if path.suffix != ".safetensors":
@@ -76,9 +80,18 @@ def run(options: TrainSkin) -> int:
     exact = build_skin(spec, kinematics.face, kinematics)
     recipe = Recipe(steps=options.steps, seed=options.seed)
     # shards that nobody solves; far behind those that anybody will
-    dreams = [draw(spec, DREAMS_FROM + k, options.seed, DREAMT) for k in range(DREAMS // DREAMT)]
+    runs = range(-(-options.dreams // DREAMT))
+    dreams = [draw(spec, DREAMS_FROM + k, options.seed, DREAMT) for k in runs]
     with Progress("fitting the fast skin", total=recipe.work) as bar:
-        skin = fit(train, check, np.concatenate(dreams), kinematics, exact, recipe, lambda: bar.advance(1))
+        skin = fit(
+            train,
+            check,
+            np.array(dreams).reshape(-1, spec.size),
+            kinematics,
+            exact,
+            recipe,
+            lambda: bar.advance(1),
+        )
     table = certify(skin, test, exact)
     save(
         path,

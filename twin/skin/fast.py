@@ -111,6 +111,11 @@ class FastSkin:
         self._columns = np.asarray(columns, np.int64)
         self._mirror = mirror_vertices(face)
         self._motors_of: Motors | None = None
+        self._scratch: Scratch | None = None
+        self._tables: tuple[Tensor, ...] = ()
+        self._places: tuple[Any, ...] = ()
+        self._inputs: Any = ()
+        self._kernel: Any = ()
         self._aim(np.arange(len(self.rest)))
 
     @classmethod
@@ -322,15 +327,13 @@ class FastSkin:
     def _aim(self, points: NDArray[np.integer]) -> None:
         # Which slots the points come from: of the pose, of its mirror image, or (in the middle) of both.
         self.points = points
-        self._scratch: Scratch | None = None
+        self._scratch = None
         slot = np.full(len(self.rest), -1)
         flat = self._columns.ravel()
         slot[flat[flat >= 0]] = np.flatnonzero(flat >= 0)
         own = slot[self._half(points)]
         if (own < 0).any():
-            raise FaceTwinError(
-                "a fast skin without all vertices", where="columns", hint="facetwin train skin"
-            )
+            raise FaceTwinError("a fast skin without all vertices", hint="facetwin train skin")
         x = self.rest[points, 0]
         side = np.where(x < 0, 0, np.where(x > 0, 1, 2)).astype(np.int64)
         rest = self.rest[points].astype(np.float32)
@@ -350,7 +353,8 @@ class FastSkin:
         )  # fmt: skip
         f = self.net.features
         self._inputs = (
-            f.motors, f.mirror, self.spec.rest[f.motors].astype(np.float32), f.angle.astype(np.float32), f.table,
+            f.motors, f.mirror, self.spec.rest[f.motors].astype(np.float32), f.angle.astype(np.float32),
+            f.table,
         )  # fmt: skip
         self._kernel = (
             *self._inputs, layers(self.net.shape), layers(self.net.heads),

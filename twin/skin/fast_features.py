@@ -65,6 +65,9 @@ class Features(nn.Module):
         column = np.where(
             self.table[:, 0] < 0, 0, 1 + (self.table[:, 1] - 1) * len(self.motors) + self.table[:, 0]
         )
+        self._motors: Tensor
+        self._column: Tensor
+        self._kind: Tensor
         self._rest: Tensor
         self._angle: Tensor
         for name, value in (

@@ -87,18 +87,17 @@ class Scratch:
     def __init__(self, net: FastNet, rows: int) -> None:
         self.rows = rows
         self._net = net
-        (self._w0, _, self._w1, _, self._w2), self._heads = net.shape, net.heads
-        self._last = torch.cat([self._w2.weight.T, net.linear]).contiguous()
-        blocks, modes, wide = net.basis.shape
-        m, f, hidden, head = (
-            len(net.features.motors),
-            net.features.count,
-            len(self._w0.bias),
-            net.heads[0].out_features,
+        (self._first, self._second, (last, self._bias)), self._heads = (
+            _linears(net.shape),
+            _linears(net.heads),
         )
+        self._last = torch.cat([last, net.linear])  # the features go in beside the deepest units
+        blocks, modes, wide = net.basis.shape
+        m, hidden = self._first[0].shape
         sizes = {
-            "x": m, "first": hidden, "deep": hidden + f, "z": blocks * modes, "apart": LIPS,
-            "told": m + 2 * LIPS, "one": head, "two": head, "said": 2, "halves": blocks * wide,
+            "x": m, "first": hidden, "deep": hidden + net.features.count, "z": blocks * modes, "apart": LIPS,
+            "told": m + 2 * LIPS, "one": len(self._heads[0][1]), "two": len(self._heads[1][1]), "said": 2,
+            "halves": blocks * wide,
         }  # fmt: skip
         self._all = {name: torch.empty(rows, size) for name, size in sizes.items()}
         self._cut: dict[int, SimpleNamespace] = {}
@@ -115,33 +114,36 @@ class Scratch:
 
     def shape(self, b: SimpleNamespace) -> None:
         """From inputs and features to halves and margins."""
-        net, hidden = self._net, len(self._w0.bias)
-        torch.addmm(self._w0.bias, b.x, self._w0.weight.T, out=b.first)
-        nn.functional.silu(b.first, inplace=True)
-        second = torch.addmm(self._w1.bias, b.first, self._w1.weight.T)
+        net, hidden = self._net, len(self._first[1])
+        _layer(b.x, self._first, b.first, silu=True)
+        second = torch.addmm(self._second[1], b.first, self._second[0])
         b.deep[:, :hidden] = nn.functional.silu(second, inplace=True)
-        torch.addmm(self._w2.bias, b.deep, self._last, out=b.z)
+        torch.addmm(self._bias, b.deep, self._last, out=b.z)
         torch.addmm(net.shut, b.z, net.margins, out=b.apart)
         blocks, modes, _ = net.basis.shape
         torch.bmm(b.z.view(-1, blocks, modes).transpose(0, 1), net.basis, out=b.halves)
 
     def heads(self, b: SimpleNamespace) -> None:
         """What the heads say of what they are told."""
-        one, _, two, _, last = self._heads
-        torch.addmm(one.bias, b.told, one.weight.T, out=b.one)
-        nn.functional.silu(b.one, inplace=True)
-        torch.addmm(two.bias, b.one, two.weight.T, out=b.two)
-        nn.functional.silu(b.two, inplace=True)
-        torch.addmm(last.bias, b.two, last.weight.T, out=b.said)
+        _layer(b.told, self._heads[0], b.one, silu=True)
+        _layer(b.one, self._heads[1], b.two, silu=True)
+        _layer(b.two, self._heads[2], b.said)
+
+
+def _linears(net: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    # Weight (in, out) and bias of each layer of an `mlp`.
+    return [(layer.weight.T, layer.bias) for layer in net.children() if isinstance(layer, nn.Linear)]
+
+
+def _layer(x: Tensor, layer: tuple[Tensor, Tensor], out: Tensor, silu: bool = False) -> None:
+    torch.addmm(layer[1], x, layer[0], out=out)
+    if silu:
+        nn.functional.silu(out, inplace=True)
 
 
 def layers(net: nn.Module) -> tuple[NDArray[np.float32], ...]:
     """Weights (in, out) and biases (1, out) of the layers of an `mlp`, for the kernels."""
-    out: list[NDArray[np.float32]] = []
-    for layer in net:  # type: ignore[attr-defined]
-        if isinstance(layer, nn.Linear):
-            out += [array(layer.weight.T), array(layer.bias[None])]
-    return tuple(out)
+    return tuple(array(a) for weight, bias in _linears(net) for a in (weight, bias[None]))
 
 
 def array(tensor: Tensor) -> NDArray[np.float32]:

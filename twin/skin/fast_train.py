@@ -393,7 +393,7 @@ def _figures(errors: NDArray[np.float64], motion: NDArray[np.float64]) -> dict[s
 
 def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     ranks = [np.argsort(np.argsort(v)) for v in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _round(value: Any) -> float | None:
