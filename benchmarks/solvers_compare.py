@@ -7,8 +7,8 @@
 Poses are babbled (`mixed`, seed 0) and projected onto what the rig's couplings allow; every skin starts from
 rest. Differences are taken at the MediaPipe points that nothing clamps, in the skull's frame, so the neck
 does not count. Shown too, to say where a difference comes from: the exact skin without contact and with lips
-as thin as cheeks (`plain`, what the others model), the exact skin started from bullet's shape (`nearest`: what
-is left when both have chosen the same fold), and the linear skin. Times are CPU times of one process.
+as thin as cheeks (`plain`, what the others model), that one started from bullet's shape (`nearest`: what is
+left when both have chosen the same fold), and the linear skin. Times are CPU times of one process.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ def table(found: dict) -> str:
     lines += [
         "",
         f"median CPU time a pose: {spent}",
-        f"bullet: {found['bullet_steps_per_pose']:.0f} steps a pose, {found['bullet_steps_per_s']:.0f} steps/s,"
-        f" {100 * found['bullet_share_of_real_time']:.1f} % of real time",
+        f"bullet: {found['bullet_steps_per_pose']:.0f} steps a pose, {found['bullet_steps_per_s']:.0f} "
+        f"steps/s, {100 * found['bullet_share_of_real_time']:.1f} % of real time",
         "standing at the end: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in found["standing"].items()),
     ]
     return "\n".join(lines)

@@ -112,10 +112,7 @@ class BulletSkin:
         return np.bincount(f.ravel(), np.repeat(area / 3, 3), len(v))
 
     def _open(self) -> None:
-        self._client = pybullet.connect(pybullet.DIRECT)
-        if self._client < 0:
-            raise FaceTwinError("no PyBullet world left", where="BulletSkin", hint="close some")
-        self._free_client = weakref.finalize(self, _disconnect, self._client)
+        self._client, self._free_client = open_client(self)
         c = self._client
         pybullet.resetSimulation(pybullet.RESET_USE_DEFORMABLE_WORLD, physicsClientId=c)
         pybullet.setGravity(0, 0, 0, physicsClientId=c)
@@ -168,6 +165,7 @@ class BulletSkin:
         """
         target = check_points(goals, len(self.anchored), "goals")
         x = self.rest if start is None else check_points(start, len(self.rest), "start")
+        self._alive()
         self._place(x)
         steps = self._travel(target)
         moved = np.inf
@@ -195,6 +193,7 @@ class BulletSkin:
         target = check_points(goals, len(self.anchored), "goals")
         if not (np.isfinite(duration) and duration > 0):
             raise FaceTwinError("not a duration", where="advance()", found=duration, expected="s above 0")
+        self._alive()
         count = max(1, round(duration / self.dt))
         begin = self._goals
         for k in range(1, count + 1):
@@ -257,7 +256,6 @@ class BulletSkin:
         return count
 
     def _step(self, goals: Floats) -> None:
-        self._alive()
         c = self._client
         if not np.array_equal(goals, self._goals):
             for body, place in zip(self._bodies, goals[self._is_held].tolist()):
@@ -305,6 +303,14 @@ def check_anchors(anchored: ArrayLike, stiffness: ArrayLike, count: int) -> tupl
             "not a stiffness", where="stiffness", found=float(spring.min()), expected="N/m above 0, or inf"
         )
     return where, spring
+
+
+def open_client(owner: object) -> tuple[int, weakref.finalize]:
+    """A PyBullet world of one's own: its number, and what frees it, at the latest with the owner."""
+    client = pybullet.connect(pybullet.DIRECT)
+    if client < 0:
+        raise FaceTwinError("no PyBullet world left", where=type(owner).__name__, hint="close some")
+    return client, weakref.finalize(owner, _disconnect, client)
 
 
 def _disconnect(client: int) -> None:

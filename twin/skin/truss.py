@@ -2,11 +2,11 @@
 
 PyBullet's cloth has one spring constant for all links and no modulus, and its bending springs do not bend a
 flat sheet at all: they lie in it, and across it their length changes only in the second order. So the skin
-is a truss of two layers instead, like corrugated board: two nodes for every vertex, half a gap inside and half
-a gap outside of it, and links along every edge of both, upright at every vertex, and crosswise over every
-edge. Its spring constant
-and its gap are fitted to the strip that calibrates the exact shell (`shell.bending_ratio`), against beam
-theory. Nothing here knows of PyBullet; `bullet.BulletSkin` hands the truss to it.
+is a truss of two layers instead, like corrugated board: two nodes for every vertex, half a gap inside and
+half a gap outside of it, and links along every edge of both, upright at every vertex, and crosswise over
+every edge. Its spring constant and its gap are fitted to the strip that calibrates the exact shell
+(`shell.bending_ratio`), against beam theory. Nothing here knows of PyBullet; `bullet.BulletSkin` hands the
+truss to it.
 
 What equal springs cannot be: incompressible. A net of them has Poisson's ratio 1/3 where rubber in plane
 stress has 1/2; it shears an eighth too hard and spreads a quarter too easily. And a thickness that varies.
