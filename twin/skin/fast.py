@@ -254,7 +254,7 @@ class FastSkin:
                 b = self._scratch.of(2 * (part.stop - start))
                 x, apart = b.x.numpy(), b.apart.numpy()
                 at = np.ascontiguousarray(positions[part])
-                if not inputs(at, *self._inputs, x, b.deep[:, -net.features.count :].numpy()):
+                if not inputs(at, *self._inputs, x, b.deep[:, -net.features.count :].numpy()):  # type: ignore[call-arg]
                     raise FaceTwinError("not finite", where="fast skin", expected="finite commands")
                 self._scratch.shape(b)
                 tell(x, apart, b.told.numpy())
@@ -272,7 +272,7 @@ class FastSkin:
                 expected=f"{self.spec.size} finite numbers",
             )  # fmt: skip
         out = np.empty((len(self.points), 3), np.float32)
-        gap, error, widest = single(at, *self._kernel, out.reshape(1, -1))
+        gap, error, widest = single(at, *self._kernel, out.reshape(1, -1))  # type: ignore[call-arg]
         gap, error = GAP_SCALE * gap, ERROR_SCALE * error
         trust = error <= self.threshold and widest <= 1 + 2 * MARGIN
         if not trust and self.backup is not None:
