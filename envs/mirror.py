@@ -187,14 +187,15 @@ class MirrorEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
         simulated = _inner(self.rig)
         if which is None or which is False:
             if self._drawn:
-                simulated.become(None)
+                simulated.become(None)  # the rig file's own
             self._drawn = {}
         elif not hasattr(simulated, "become"):
             raise UsageError("this rig cannot be randomised", where="reset(): randomise",
                              found=type(simulated).__name__, hint="a simulated rig, sim:")  # fmt: skip
         else:
-            body, self._drawn = draw(self.rig.spec, self.np_random, which)
+            body, drawn = draw(self.rig.spec, self.np_random, which)
             simulated.become(body)
+            self._drawn = drawn
         return self._drawn
 
     def _home(self, seed: int) -> None:

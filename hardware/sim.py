@@ -112,24 +112,24 @@ class SimRig(Rig):
         its optics do. Follow it with `home`, as noise and clock go on. Raises `UsageError` for other motors,
         another size of picture, or another skin on a `twin` that was given.
         """
-        from facetwin.twin.changing import ChangingTwin, check_kin, optics
+        from facetwin.twin.changing import ChangingTwin, check_alike, optics, pulls
 
         wanted = self.spec if body is None else body
-        check_kin(self.spec, wanted)
+        check_alike(self.spec, wanted)
         with self._lock:
-            old, self._body = self._body, wanted
+            old = self._body
             if wanted == old:
                 return
             if isinstance(self._twin, ChangingTwin):
                 anew = self._twin.become(wanted)
-                if anew or wanted.skin_time != old.skin_time or _pulls(wanted) != _pulls(old):
+                if anew or wanted.skin_time != old.skin_time or pulls(wanted) != pulls(old):
                     self._moving = None
             elif self._given:
                 eyes = [optics(rig.cameras["mirror"]) for rig in (old, wanted)]
                 if old.material != wanted.material or eyes[0] != eyes[1]:
-                    self._body = old
                     raise UsageError("a face that was given has its own skin and camera", where="become()",
                                      expected="a body that differs in servos and time only")  # fmt: skip
+            self._body = wanted
             self._prepare()
             self._restart()
 
@@ -265,7 +265,3 @@ class SimRig(Rig):
         truth = {"gap_mm": float(state.gap) * 1e3, "vertices": state.vertices, "position": position}
         self._frame, self._number = Frame(image, camera.mirror, time, truth), number
         return self._frame
-
-
-def _pulls(spec: RigSpec) -> list[Any]:
-    return [(m.pull, m.part, m.rest_command) for m in spec.motors]

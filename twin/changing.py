@@ -25,19 +25,22 @@ class ChangingTwin(FaceTwin):
         """Take another table of the same motors; returns whether the skin had to be built anew.
 
         The skin is kept where its material and what holds it are the same, the camera where its optics are.
-        Forgets the last posture. Raises `UsageError` for other motors or a picture of another size.
+        Forgets the last posture. Raises `UsageError` for other motors or a picture of another size, and what
+        `FaceTwin` raises, a learned skin where it was not fitted to such a one; then nothing has changed.
         """
-        check_kin(self.spec, spec)
+        check_alike(self.spec, spec)
         kinematics = Kinematics(spec, self.face)
         same = (
             spec.material == self.spec.material
             and np.array_equal(kinematics.anchored, self.kinematics.anchored)
             and np.array_equal(kinematics.stiffness, self.kinematics.stiffness)
         )
+        if self._learned:  # it knows how motors pull, too
+            same = same and pulls(spec) == pulls(self.spec)
         if not same:
-            face = self.face
+            anew = FaceTwin(spec, **{**self._options, "face": self.face})
             self.close()
-            super().__init__(spec, **{**self._options, "face": face})
+            self.__dict__.update(anew.__dict__)
             return True
         eye = spec.cameras[self._eye]
         if optics(eye) != optics(self._camera_spec):
@@ -52,7 +55,12 @@ def optics(camera: CameraSpec) -> CameraSpec:
     return replace(camera, delay=0.0, rate=0.0, noise=0.0)
 
 
-def check_kin(old: RigSpec, new: RigSpec) -> None:
+def pulls(spec: RigSpec) -> list[Any]:
+    """What the motors of a rig do to skin and parts, to be compared."""
+    return [(m.pull, m.part, m.lower, m.upper, m.rest) for m in spec.motors]
+
+
+def check_alike(old: RigSpec, new: RigSpec) -> None:
     """Raise `UsageError` unless both have the same motors and pictures of the same size."""
     if new.names != old.names:
         raise UsageError("other motors", where=new.source or new.name, found=f"{new.size} of {new.name}",

@@ -122,9 +122,8 @@ class MovingFace:
                 skin = LinearSkin(twin.skin) if isinstance(twin.skin, ExactSkin) else twin.skin
                 slope = skin.jacobian(twin.kinematics.tangents())  # (n, N, 3)
             else:
-                turns = np.eye(twin.spec.size) * STEP
-                rest = twin.skin.solve(twin.kinematics.goals(twin.spec.rest))
-                solved = [twin.skin.solve(twin.kinematics.goals(twin.spec.rest + t)) for t in turns]
+                rest = twin.move(twin.spec.rest).vertices
+                solved = [twin.move(at).vertices for at in twin.spec.rest + STEP * np.eye(twin.spec.size)]
                 slope = (np.stack(solved) - rest) / STEP
             self._slope = np.ascontiguousarray(slope.reshape(twin.spec.size, -1))
             self._metric = self._slope @ self._slope.T

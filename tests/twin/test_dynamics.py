@@ -195,9 +195,8 @@ def test_turning_the_head_is_no_motion_of_the_skin(twin):
 
 def test_any_solver_will_do(twin):
     """A solver of which only shapes are known creeps like one that knows its slopes."""
-    blind = SimpleNamespace(solve=twin.skin.solve)
     other = SimpleNamespace(**{k: getattr(twin, k) for k in ("spec", "face", "kinematics", "gap", "move")})
-    other.skin = blind
+    other.skin = None
     command = twin.spec.rest + 0.1
     ways = np.linspace(twin.spec.rest, command, 5)[1:] + 0.02 * np.sin(np.arange(26))
     a = MovingFace(twin, CREEP).move(ways, np.full(4, 0.02))
