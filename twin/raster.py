@@ -23,7 +23,7 @@ from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import Face
 from facetwin.twin.spec import CameraSpec
 
-#: where the samples lie in a pixel, in 1/256: its middle, or GL's four
+#: where the samples lie in a pixel, in 1/256: its middle, or GL's four; their rows are equally far apart
 SAMPLES = {1: ((128, 128),), 4: ((96, 32), (224, 96), (32, 160), (160, 224))}
 #: blocks of the coarse depth picture from top to bottom
 BLOCKS = 64
@@ -77,11 +77,11 @@ class Canvas(NamedTuple):
     screen: NDArray[np.int32]  # (2, V), 1/256 px
     inverse: NDArray[np.float32]  # (V,), 1 / depth
     look: NDArray[np.float32]  # (V, 7): sRGB, gloss, unit normal of rigid parts
-    depth: NDArray[np.float32]  # (S, H, W), 1 / depth, 0 where nothing is
-    owner: NDArray[np.int32]  # (S, H, W), triangle, -1 where nothing moves
+    depth: NDArray[np.float32]  # (H S, W), 1 / depth of each sample, 0 where nothing is
+    owner: NDArray[np.int32]  # (H S, W), triangle, -1 where nothing moves
     blocks: NDArray[np.float32]  # (h, w), least of `depth` in a block
-    still_depth: NDArray[np.float32]  # (S, H, W), of what stands still
-    still_colour: NDArray[np.float32]  # (S, H, W, 3), 0 .. 255
+    still_depth: NDArray[np.float32]  # (H S, W), of what stands still
+    still_colour: NDArray[np.float32]  # (H S, W, 3), 0 .. 255
     still_pixels: NDArray[np.uint8]  # (H, W, 3)
     corner: NDArray[np.uint32]  # (5, CHUNK), of fragments: triangle, slot, samples; of slots: row, column
     fragment: NDArray[np.float32]  # (12 CHUNK,), rows as in `raster_shading`
@@ -216,11 +216,11 @@ class RasterCamera:
             screen=np.zeros((2, len(looks)), np.int32),
             inverse=np.zeros(len(looks), np.float32),
             look=looks,
-            depth=np.zeros((s, h, w), np.float32),
-            owner=np.zeros((s, h, w), np.int32),
+            depth=np.zeros((h * s, w), np.float32),
+            owner=np.zeros((h * s, w), np.int32),
             blocks=np.zeros((-(-h // step), -(-w // step)), np.float32),
-            still_depth=np.zeros((s, h, w), np.float32),
-            still_colour=np.zeros((s, h, w, 3), np.float32),
+            still_depth=np.zeros((h * s, w), np.float32),
+            still_colour=np.zeros((h * s, w, 3), np.float32),
             still_pixels=np.zeros((h, w, 3), np.uint8),
             corner=np.zeros((5, shading.CHUNK), np.uint32),
             fragment=np.zeros(12 * shading.CHUNK, np.float32),
@@ -337,17 +337,20 @@ class RasterCamera:
         canvas.still_colour[:] = np.float32(255) * np.array(self.spec.background, np.float32)
         canvas.still_pixels[:] = np.uint8(np.round(255 * np.array(self.spec.background)))
         layer = np.empty((1, self.height, self.width, 3), np.uint8)
-        for s in range(len(lens.offsets)):  # every sample by itself: they meet moving ones later
-            one = slice(s, s + 1)
+        samples = len(lens.offsets)
+        for s in range(samples):  # every sample by itself: they meet moving ones later
+            row = slice(s, None, samples)
+            still = canvas.still_colour[row].copy()
             shading.resolve(
-                canvas.owner[one], lens.offsets[one], canvas.still_colour[one], canvas.still_pixels,
+                canvas.owner[row].copy(), lens.offsets[s : s + 1], still, canvas.still_pixels,
                 model.triangles, model.skin, model.link_of, model.kids, model.tints,
                 canvas.turns, canvas.normal, canvas.screen, canvas.inverse, canvas.look,
                 lens.to_lens, lens.numbers, lens.lamps, lens.ambient, canvas.corner,
                 canvas.fragment, canvas.total, layer, 0,
             )  # fmt: skip
-            canvas.still_colour[s] = layer[0]
-        canvas.still_pixels[:] = (canvas.still_colour.mean(axis=0) + np.float32(0.5)).astype(np.uint8)
+            canvas.still_colour[row] = layer[0]
+        mean = canvas.still_colour.reshape(self.height, samples, self.width, 3).mean(axis=1)
+        canvas.still_pixels[:] = (mean + np.float32(0.5)).astype(np.uint8)
         self._still = pose[0].copy()
 
     def _refuse(self, skin: NDArray[Any], expected: str) -> None:

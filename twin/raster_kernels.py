@@ -129,30 +129,35 @@ def place(
 
 
 @njit(cache=True)
-def worth(
-    triangles: Any, first: int, last: int, left: int, right: int, top: int, bottom: int, screen: Any
-) -> np.uint32:
+def worth(triangles: Any, first: int, last: int, offsets: Any, screen: Any) -> Any:
     """Bits of the triangles first .. last-1, at most GROUP, that may hold a sample of any pixel.
 
-    `left` .. `bottom`: between which offsets samples lie. Where there is one sample a pixel, a triangle
-    whose box holds just one is asked for it, too. Nothing is stored, so that the loop runs abreast.
+    Where there is one sample a pixel, a triangle whose box holds just one is asked for it, too. Nothing is
+    stored, so that the loop runs abreast.
     """
+    samples = offsets.shape[0]
+    single = samples == 1
+    shift = np.int32(8 if single else 6)
+    pitch = np.int32(SUB // samples)
+    left = right = offsets[0, 0]
+    for k in range(1, samples):
+        left, right = min(left, offsets[k, 0]), max(right, offsets[k, 0])
+    top = offsets[0, 1]
     bits = np.uint32(0)
-    sub, low, high = np.int32(SUB - 1), np.int32(left), np.int32(top)
-    last_x, last_y = np.int32(right), np.int32(bottom)
-    single = left == right and top == bottom
-    zero, shift = np.int32(0), np.int32(8)
+    before, after = np.int32(SUB - 1 - right), np.int32(left)
+    above_row, below_row = np.int32(pitch - 1 - top), np.int32(top)
+    zero, eight = np.int32(0), np.int32(8)
     for n in range(U(last - first)):
         t = U(first) + n
         i, j, k = triangles[0, t], triangles[1, t], triangles[2, t]
         ax, bx, cx = screen[0, i], screen[0, j], screen[0, k]
         ay, by, cy = screen[1, i], screen[1, j], screen[1, k]
-        x0 = (min(ax, min(bx, cx)) + np.int32(sub - last_x)) >> shift
-        x1 = np.int32(max(ax, max(bx, cx)) - low) >> shift
-        y0 = (min(ay, min(by, cy)) + np.int32(sub - last_y)) >> shift
-        y1 = np.int32(max(ay, max(by, cy)) - high) >> shift
+        x0 = np.int32(min(ax, min(bx, cx)) + before) >> eight
+        x1 = np.int32(max(ax, max(bx, cx)) - after) >> eight
+        y0 = np.int32(min(ay, min(by, cy)) + above_row) >> shift
+        y1 = np.int32(max(ay, max(by, cy)) - below_row) >> shift
         # the three edges' values at the one sample have one sign: these wrap around in large triangles only
-        px, py = np.int32(np.int32(x0 << shift) + low), np.int32(np.int32(y0 << shift) + high)
+        px, py = np.int32(np.int32(x0 << eight) + after), np.int32(np.int32(y0 << eight) + below_row)
         ax, bx, cx = np.int32(ax - px), np.int32(bx - px), np.int32(cx - px)
         ay, by, cy = np.int32(ay - py), np.int32(by - py), np.int32(cy - py)
         e, f, g = np.int32(bx * cy - cx * by), np.int32(cx * ay - ax * cy), np.int32(ax * by - bx * ay)
@@ -172,16 +177,16 @@ def cover(
 
     `front`: whether a triangle with positive area on the screen faces the lens.
     """
-    samples, height, width = depth.shape
-    least_x: Any
-    least_y: Any
-    least_x = most_x = np.int64(offsets[0, 0])
-    least_y = most_y = np.int64(offsets[0, 1])
-    for s in range(1, samples):
-        least_x, most_x = min(least_x, offsets[s, 0]), max(most_x, offsets[s, 0])
-        least_y, most_y = min(least_y, offsets[s, 1]), max(most_y, offsets[s, 1])
+    height, width = depth.shape
+    samples = offsets.shape[0]
+    x0: Any
+    x1: Any
+    y0: Any
+    y1: Any
+    pitch, half = SUB // samples, np.int64(offsets[0, 1])
+    shift, mask = np.int64(8 if samples == 1 else 6), samples - 1  # a division would take longest of all
     for first in range(begin, end, GROUP):
-        bits = worth(triangles, first, min(first + GROUP, end), least_x, most_x, least_y, most_y, screen)
+        bits = worth(triangles, first, min(first + GROUP, end), offsets, screen)
         while bits != 0:
             lowest = bits & (~bits + np.uint32(1))
             bits &= ~lowest
@@ -206,62 +211,47 @@ def cover(
             edge_w = 0 if wy < 0 or (wy == 0 and wx > 0) else 1
             base, share = inverse[i], F(1) / F(area)
             rise, slope = (inverse[j] - base) * share, (inverse[k] - base) * share
-            for s in range(samples):
-                ox, oy = np.int64(offsets[s, 0]), np.int64(offsets[s, 1])
+            y0 = max((top - half + pitch - 1) >> shift, 0)
+            y1 = min((bottom - half) >> shift, height - 1)
+            for y in range(y0, y1 + 1):  # rows of samples, one for each pixel in a row
+                ox = np.int64(offsets[y & mask, 0])
                 x0, x1 = max((left - ox + SUB - 1) >> 8, 0), min((right - ox) >> 8, width - 1)
-                y0, y1 = max((top - oy + SUB - 1) >> 8, 0), min((bottom - oy) >> 8, height - 1)
-                if x0 > x1 or y0 > y1:
+                if x0 > x1:
                     continue
                 # edges b to c, c to a, a to b: their values at a point, over the area, are its weights
-                px, py = (x0 << 8) + ox - ax, (y0 << 8) + oy - ay
+                px, py = (x0 << 8) + ox - ax, y * pitch + half - ay
                 e = ux * (py - wy) - uy * (px - wx) - edge_u
                 f = vx * py - vy * px - edge_v
                 g = wx * py - wy * px - edge_w
-                if x0 == x1 and y0 == y1:
+                for x in range(x0, x1 + 1):
                     if (e | f | g) >= 0:
                         z = base + F(f) * rise + F(g) * slope
-                        if z > depth[s, y0, x0]:
-                            depth[s, y0, x0] = z
-                            owner[s, y0, x0] = t
-                    continue
-                for y in range(y0, y1 + 1):
-                    er, fr, gr = e, f, g
-                    for x in range(x0, x1 + 1):
-                        if (er | fr | gr) >= 0:
-                            z = base + F(fr) * rise + F(gr) * slope
-                            if z > depth[s, y, x]:
-                                depth[s, y, x] = z
-                                owner[s, y, x] = t
-                        er -= uy << 8
-                        fr -= vy << 8
-                        gr -= wy << 8
-                    e += ux << 8
-                    f += vx << 8
-                    g += wx << 8
+                        if z > depth[y, x]:
+                            depth[y, x] = z
+                            owner[y, x] = t
+                    e -= uy << 8
+                    f -= vy << 8
+                    g -= wy << 8
 
 
 @njit(cache=True)
-def coarse_depth(depth: Any, blocks: Any, step: int) -> None:
+def coarse_depth(depth: Any, samples: int, blocks: Any, step: int) -> None:
     """The farthest sample of each block of `step` by `step` pixels, for `hidden`."""
-    samples, height, width = depth.shape
-    if step == 1:
-        blocks[:] = depth[0]
-        for s in range(1, samples):
-            for y in range(height):
-                for x in range(width):
-                    blocks[y, x] = below(blocks[y, x], depth[s, y, x])
-        return
+    height, width = depth.shape
     blocks[:] = np.inf
-    for s in range(samples):
-        for y in range(height):
-            row = y // step
-            x = 0
-            for column in range(blocks.shape[1]):
-                least = blocks[row, column]
-                for _ in range(min(step, width - x)):
-                    least = min(least, depth[s, y, x])
-                    x += 1
-                blocks[row, column] = least
+    for y in range(height):
+        row = y // (step * samples)
+        if step == 1:
+            for x in range(U(width)):
+                blocks[row, x] = below(blocks[row, x], depth[y, x])
+            continue
+        x = 0
+        for column in range(blocks.shape[1]):
+            least = blocks[row, column]
+            for _ in range(min(step, width - x)):
+                least = below(least, depth[y, x])
+                x += 1
+            blocks[row, column] = least
 
 
 @njit(cache=True, error_model="numpy")
@@ -316,7 +306,7 @@ def cover_clusters(
     front = lens[FLIP] < 0
     for backs in range(2):
         if backs == 1:
-            coarse_depth(depth, blocks, step)
+            coarse_depth(depth, offsets.shape[0], blocks, step)
         for c in range(start, stop):
             link, closed = clusters[c, LINK], clusters[c, CLOSED] != 0
             if closed and backs == 1:

@@ -194,18 +194,19 @@ def resolve(
     ambient: Any, corner: Any, fragment: Any, total: Any, out: Any, picture: int,
 ) -> None:  # fmt: skip
     """Samples to pixels: each triangle of a pixel is shaded once, in the middle of its samples there."""
-    samples, height, width = owner.shape
+    samples = offsets.shape[0]
+    height, width = owner.shape[0] // samples, owner.shape[1]
     share = F(1) / F(samples)
     count = slots = 0
     out[picture] = still_pixels
     for y in range(height):
         for x in range(width):
             if samples == 1:
-                if owner[0, y, x] >= 0:
-                    f = U(count)
-                    corner[0, f], corner[3, f], corner[4, f] = owner[0, y, x], y, x
-                    fragment[PX + f] = F(x * SUB + offsets[0, 0])
-                    fragment[PY + f] = F(y * SUB + offsets[0, 1])
+                if owner[y, x] >= 0:
+                    here = U(count)
+                    corner[0, here], corner[3, here], corner[4, here] = owner[y, x], y, x
+                    fragment[PX + here] = F(x * SUB + offsets[0, 0])
+                    fragment[PY + here] = F(y * SUB + offsets[0, 1])
                     count += 1
                     if count == CHUNK:
                         finish(
@@ -218,7 +219,7 @@ def resolve(
                 continue
             start = count
             for s in range(samples):
-                t = owner[s, y, x]
+                t = owner[y * samples + s, x]
                 if t < 0:
                     continue
                 f = start
@@ -239,9 +240,9 @@ def resolve(
                 fragment[PY + U(f)] = F(y * SUB) + fragment[PY + U(f)] * i
             total[slots, 0] = total[slots, 1] = total[slots, 2] = F(0)
             for s in range(samples):
-                if owner[s, y, x] < 0:
+                if owner[y * samples + s, x] < 0:
                     for n in range(3):
-                        total[slots, n] += share * still_colour[s, y, x, n]
+                        total[slots, n] += share * still_colour[y * samples + s, x, n]
             corner[3, slots], corner[4, slots] = y, x
             slots += 1
             if count + samples > CHUNK:
@@ -296,7 +297,7 @@ def draw(
         depth[:] = still_depth
         owner[:] = -1
         cover(triangles, 0, count, False, front, offsets, screen, inverse, depth, owner)
-        coarse_depth(depth, blocks, step)
+        coarse_depth(depth, offsets.shape[0], blocks, step)
         cover_clusters(
             0, moving, clusters, boxes, cones, m, triangles, offsets, lens, blocks, step,
             screen, inverse, depth, owner,
