@@ -273,15 +273,17 @@ def hidden(boxes: Any, k: int, m: Any, link: int, lens: Any, blocks: Any, step: 
     near, far = w - reach, w + reach
     if not near > lens[NEAR]:
         return False
-    focal, width, height = lens[FOCAL], int(lens[WIDTH]), int(lens[HEIGHT])
+    width, height = int(lens[WIDTH]), int(lens[HEIGHT])
+    # from here on px per m, at the nearest and at the farthest depth
+    near, far = lens[FOCAL] / near, lens[FOCAL] / far
     at = lens[FLIP] * (m[link, 0, 0] * x + m[link, 0, 1] * y + m[link, 0, 2] * z + m[link, 0, 3])
     reach = abs(m[link, 0, 0]) * i + abs(m[link, 0, 1]) * j + abs(m[link, 0, 2]) * h
-    left = focal * min((at - reach) / near, (at - reach) / far) + 0.5 * width
-    right = focal * max((at + reach) / near, (at + reach) / far) + 0.5 * width
+    left = (at - reach) * (near if at < reach else far) + 0.5 * width
+    right = (at + reach) * (far if at + reach < 0 else near) + 0.5 * width
     at = -(m[link, 1, 0] * x + m[link, 1, 1] * y + m[link, 1, 2] * z + m[link, 1, 3])
     reach = abs(m[link, 1, 0]) * i + abs(m[link, 1, 1]) * j + abs(m[link, 1, 2]) * h
-    top = focal * min((at - reach) / near, (at - reach) / far) + 0.5 * height
-    bottom = focal * max((at + reach) / near, (at + reach) / far) + 0.5 * height
+    top = (at - reach) * (near if at < reach else far) + 0.5 * height
+    bottom = (at + reach) * (far if at + reach < 0 else near) + 0.5 * height
     # pixels with a sample in there; corners are snapped, so a little more
     before, after = lens[HIGH] + 1.0 / SUB - 1.0, lens[LOW] - 1.0 / SUB
     x0, x1 = max(math.floor(left - before), 0), min(math.floor(right - after), width - 1)
@@ -289,7 +291,7 @@ def hidden(boxes: Any, k: int, m: Any, link: int, lens: Any, blocks: Any, step: 
     if x0 > x1 or y0 > y1:
         return True
     x0, x1, y0, y1 = x0 // step, x1 // step, y0 // step, y1 // step
-    limit = 1.0 / near
+    limit = 1.00001 * near / lens[FOCAL]  # depths are rounded
     for by in range(y0, y1 + 1):
         for bx in range(x0, x1 + 1):
             if blocks[by, bx] <= limit:
