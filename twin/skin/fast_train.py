@@ -58,7 +58,7 @@ class Recipe:
     modes: int = 32
     hidden: int = 128
     head: int = 32
-    steps: int = 15_000
+    steps: int = 40_000
     batch: int = 64
     rate: float = 2e-3
     decay: float = 1e-2
