@@ -109,7 +109,7 @@ class BulletSkin:
     def _areas(self) -> Floats:
         v, f = self.rest, self.triangles
         area = np.linalg.norm(np.cross(v[f[:, 1]] - v[f[:, 0]], v[f[:, 2]] - v[f[:, 0]]), axis=1) / 2
-        return np.bincount(f.ravel(), np.repeat(area / 3, 3), len(v))
+        return np.bincount(f.ravel(), np.repeat(area / 3, 3), len(v)).astype(np.float64)
 
     def _open(self) -> None:
         self._client, self._free_client = open_client(self)
@@ -154,7 +154,8 @@ class BulletSkin:
                 offset = (nodes[node] - place).tolist()
                 pybullet.createSoftBodyAnchor(self._body, node, body, -1, offset, physicsClientId=c)
             self._bodies.append(body)
-        self._x = nodes.copy()
+        self._x: Floats = nodes.copy()
+        self._seen = self._x  # at the last look
 
     def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
         """Shape at rest for goals [shape=(M, 3), m] of the anchored vertices: vertices [shape=(N, 3), m].

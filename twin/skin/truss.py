@@ -202,7 +202,8 @@ def fit_springs(material: Material | None = None, rows: int = 51, columns: int =
     scale = np.array([material.young * material.thickness, material.thickness])
 
     def wrong(guess: Floats) -> list[float]:
-        ratio = strip_ratio(*(np.exp(guess) * scale), rows, columns, material)
+        stiffness, gap = (np.exp(guess) * scale).tolist()
+        ratio = strip_ratio(stiffness, gap, rows, columns, material)
         return [float(np.log(r)) for r in ratio]
 
     found = root(wrong, np.log([STIFFNESS, GAP]), tol=1e-4)
