@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -261,6 +262,15 @@ def test_it_works_after_a_fork(fast, states):
     os.close(write)
     assert os.read(read, 1) == b"y"
     os.close(read)
+
+
+def test_two_cameras_in_two_threads_do_not_disturb_each_other(face, lens, states):
+    vertices, poses = stacked(states)
+    made = [RasterCamera(face, lens, size=(64, 64), samples=1) for _ in range(2)]
+    wanted = made[0].render_batch(vertices, poses)
+    with ThreadPoolExecutor(2) as pool:
+        for seen in pool.map(lambda k: made[k % 2].render_batch(vertices, poses), (0, 1)):
+            assert (seen == wanted).all()
 
 
 def test_memory_does_not_grow(fast, states):
