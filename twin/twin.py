@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetwin.twin.camera import Camera
+from facetwin.twin.camera import RENDERERS, Camera, open_camera
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import Face, load_face
 from facetwin.twin.kinematics import Kinematics
@@ -21,7 +21,6 @@ from facetwin.twin.skin.linear import LinearSkin
 from facetwin.twin.spec import RigSpec
 
 SOLVERS = ("exact", "linear", "fast", "fast+exact")
-RENDERERS = ("quality", "fast")
 #: lips and rims are cast this many times as thick as the skin: thin ones crumple
 LIPS = 2.0
 
@@ -185,8 +184,9 @@ class FaceTwin:
     def picture(self, state: State) -> NDArray[np.uint8]:
         """What the mirror camera sees, without noise: uint8 [shape=(H, W, 3)], RGB."""
         if self._camera is None:
-            kind = Camera if self._renderer == "quality" else RasterCamera
-            self._camera = kind(self.face, self._camera_spec, size=self._size, samples=self._samples)
+            self._camera = open_camera(
+                self.face, self._camera_spec, size=self._size, samples=self._samples, renderer=self._renderer
+            )
         return self._camera.render(state.vertices, state.poses)
 
     def reset(self) -> None:
