@@ -46,7 +46,8 @@ def print_scores(result: dict[str, Any]) -> None:
               f"{p['after_mm']:>10.2f}")  # fmt: skip
     if "closed" in result:
         c = result["closed"]
-        print(f"{'held out, twin in its mirror':<28}{c['before_u']:>10.4f}{c['after_u']:>10.4f}{c['ratio']:>8.2f}"
+        name = "held out, twin in its mirror"
+        print(f"{name:<28}{c['before_u']:>10.4f}{c['after_u']:>10.4f}{c['ratio']:>8.2f}"
               f"{c['before_mm']:>11.2f}{c['after_mm']:>10.2f}")  # fmt: skip
     print(f"{'scatter at rest':<28}{'':>10}{s['scatter_at_rest_u']:>10.4f}")
     print()
@@ -105,8 +106,10 @@ def _html(spec: RigSpec, result: dict[str, Any], plots: dict[str, bytes]) -> str
     }
     notes = "".join(f"<li>{_text(note)}</li>" for note in result["notes"])
     title = f"Calibration of {spec.name}"
-    lead = ("Mean distance of the landmarks from the recorded ones, by the map that was fitted; the scatter of the "
-            f"tracker at rest is {s['scatter_at_rest_u']:.4f} u.")  # fmt: skip
+    lead = (
+        "Mean distance of the landmarks from the recorded ones, by the map that was fitted; the tracker's "
+        f"scatter at rest is {s['scatter_at_rest_u']:.4f} u."
+    )
     parts = [
         _section("Error", _text(lead), _table(over_all)),
         _section("Motors", "Landmarks that each motor moves, where it takes part, in u.",

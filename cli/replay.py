@@ -85,7 +85,7 @@ def replay(
 def rest_pixels(
     spec: RigSpec, tracker: Tracker, *, size: int, pictures: int = 6
 ) -> tuple[Floats, NDArray[np.uint8]]:
-    """Mean landmarks of the simulated rest face, float64 [shape=(478, 3), px], flipped back; and a picture."""
+    """Mean landmarks of the simulated rest face, float64 [shape=(478, 3), px, flipped back]; a picture."""
     from facetwin.hardware.sim import SimRig
     from facetwin.twin.errors import FaceTwinError
 

@@ -49,6 +49,8 @@ class RigCalibrate:
     """Weights of the fast skin; default: those that ship for the rig, else the linear skin."""
     replay: int = 240
     """Pictures that the twin is played again at, to learn what the tracker makes of its shapes."""
+    refine: int = 2
+    """Rounds of playing the calibrated twin and fitting what is left between it and the recording."""
     check: int = 60
     """Held-out pictures that the twin is played again at, before and after; 0: none."""
     json: bool = False
@@ -77,14 +79,15 @@ def run(options: RigCalibrate) -> int:
     geometry = recording.meta.get("landmarks") == GEOMETRY
     size = _size(recording)
     if not geometry:
-        seen_by, camera = _camera(spec, recording, data, size, notes)
+        seen_by, camera = _camera(spec, spec, recording, data, size, notes)
         _learn(face_map, seen_by, spec, data, options.replay, size)
     fitter = Fitter(spec, data, face_map, same_face=not options.other_face)
     with Progress("fitting", total=3) as bar:
         fit = fitter.fit(rounds=3, tell=lambda _: bar.advance(1))
+    for _ in range(0 if geometry else options.refine):
+        fit, camera = _refine(fitter, fit, camera, recording, size, options)
     scores = score(fitter, fit)
-    changes = fitter.scale.changes(fit.values, fit.fitted)
-    changes.update({f"camera.mirror.{k}": v for k, v in camera.get("changes", {}).items()})
+    changes = _changes(fitter, fit, camera)
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"{spec.name}.toml"
     note = f"{spec.name} calibrated by facetwin to {options.recording.name}"
@@ -196,10 +199,54 @@ def _size(recording: Recording) -> int:
     return 256 if image is None else int(image.shape[0])
 
 
+def _changes(fitter: Fitter, fit: Fit, camera: dict[str, Any]) -> dict[str, float]:
+    out = fitter.scale.changes(fit.values, fit.fitted)
+    out.update({f"camera.mirror.{k}": v for k, v in camera.get("changes", {}).items()})
+    return out
+
+
+def _refine(
+    fitter: Fitter, fit: Fit, camera: dict[str, Any], recording: Recording, size: int, options: RigCalibrate
+) -> tuple[Fit, dict[str, Any]]:
+    """Play the calibrated twin, look at it as the rig was looked at, and fit what is still different.
+
+    A tracker errs alike on poses that are alike: what it made of the rig is held against what it makes of
+    the twin in almost the same pose, and the map gives the slope only.
+    """
+    from facetwin.cli.replay import replay, rest_pixels
+    from facetwin.twin.calibration.fit import Fitter
+    from facetwin.twin.landmarks import fit_unit
+    from facetwin.twin.tracker import Tracker
+
+    spec, data, face_map = fitter.spec, fitter.data, fitter.map
+    now = spec.with_(_changes(fitter, fit, camera))
+    now, camera = _camera(spec, now, recording, data, size, [])
+    chosen = _spread(data, options.replay)
+    shifted = replace(data, picture_time=data.picture_time - fit.values.clock)
+    with Tracker(looks=LOOKS) as tracker, Progress("replaying the fit", total=len(chosen)) as bar:
+        own, _ = rest_pixels(now, tracker, size=size)
+        seen = replay(now, shifted, chosen, tracker, size=size, unit=fit_unit(own[None]), tell=bar.advance)
+    train = np.zeros(len(data.picture_time), bool)
+    train[seen.number] = True
+    shown = face_map.target(seen.landmarks, seen.turn)
+    correction = shown - fitter.predict(fit.values, data.picture_time[seen.number])
+    again = Fitter(spec, data, face_map, same_face=not options.other_face, train=train, correction=correction)
+    return again.fit(rounds=2, steps=4, begin=fit.values), camera
+
+
+def _spread(data: Observed, count: int) -> NDArray[np.intp]:
+    # So many of the pictures to fit, evenly.
+    train = np.flatnonzero(data.split()[0])
+    return train[np.unique(np.linspace(0, len(train) - 1, min(count, len(train))).round().astype(int))]
+
+
 def _camera(
-    spec: RigSpec, recording: Recording, data: Observed, size: int, notes: list[str]
+    spec: RigSpec, twin: RigSpec, recording: Recording, data: Observed, size: int, notes: list[str]
 ) -> tuple[RigSpec, dict[str, Any]]:
-    """Fit the camera to the film's pictures at rest: the rig with that camera, and what was found."""
+    """Fit the camera to the film's pictures at rest: `twin` with that camera, and what was found.
+
+    Priors are around the camera of `spec`.
+    """
     from facetwin.cli.replay import rest_pixels
     from facetwin.twin.calibration.camera_fit import fit_camera
     from facetwin.twin.calibration.face_map import points
@@ -212,7 +259,7 @@ def _camera(
     still = int((data.picture_time < until).sum())
     if still < 3 or "mirror" not in spec.cameras:
         notes.append("camera: left alone, the recording does not begin at rest")
-        return spec, {}
+        return twin, {}
     face = load_face()
     at = points()
     rest = canonical() * face.metres_per_u
@@ -227,10 +274,10 @@ def _camera(
                 pictures.append(image)
         if len(seen) < 3:
             notes.append("camera: left alone, the film shows no face at rest")
-            return spec, {}
+            return twin, {}
         height, width = pictures[0].shape[:2]
         mean = np.mean(seen, axis=0, dtype=np.float64)[at, :2]
-        camera, now, first = spec.cameras["mirror"], spec, None
+        camera, now, first = twin.cameras["mirror"], twin, None
         for _ in range(CAMERA_ROUNDS):
             own, image = rest_pixels(now, tracker, size=size)
             camera, fit = fit_camera(
@@ -238,7 +285,7 @@ def _camera(
             )
             first = first or fit
             exposure = now.cameras["mirror"].exposure * _brighter(pictures, image, own, mirrored)
-            now = _with_camera(spec, camera, exposure)
+            now = _with_camera(twin, camera, exposure)
     changes = {**fit.changes, "exposure": float(f"{now.cameras['mirror'].exposure:.4g}")}
     return now, {
         "changes": changes,
@@ -274,8 +321,7 @@ def _learn(face_map: FaceMap, seen_by: RigSpec, spec: RigSpec, data: Observed, c
     from facetwin.twin.landmarks import fit_unit
     from facetwin.twin.tracker import Tracker
 
-    train = np.flatnonzero(data.split()[0])
-    chosen = train[np.unique(np.linspace(0, len(train) - 1, min(count, len(train))).round().astype(int))]
+    chosen = _spread(data, count)
     with Tracker(looks=LOOKS) as tracker, Progress("replaying the twin", total=len(chosen)) as bar:
         own, _ = rest_pixels(seen_by, tracker, size=size)
         seen = replay(seen_by, data, chosen, tracker, size=size, unit=fit_unit(own[None]), tell=bar.advance)

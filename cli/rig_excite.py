@@ -128,8 +128,8 @@ def run(options: RigExcite) -> int:
     if options.json:
         print(json.dumps(result))
     else:
-        print(f"{result['seconds']:.0f} s of {rig.spec.name} in {options.out}, {total} pictures, face found in "
-              f"{100 * found / total:.1f} %; next: facetwin rig calibrate {options.out}")  # fmt: skip
+        print(f"{result['seconds']:.0f} s of {rig.spec.name} in {options.out}, {total} pictures, "
+              f"face found in {100 * found / total:.1f} %")  # fmt: skip
     return 0
 
 

@@ -39,10 +39,8 @@ def project(points: Floats, spec: CameraSpec, size: tuple[int, int]) -> Floats:
     pose = camera_pose(spec)
     local = (points - pose[:3, 3]) @ pose[:3, :3]
     focal = size[1] / 2 / np.tan(spec.vertical_fov / 2)
-    return np.stack(
-        [size[0] / 2 + focal * local[..., 0] / -local[..., 2], size[1] / 2 - focal * local[..., 1] / -local[..., 2]],
-        -1,
-    )  # fmt: skip
+    x, y = (focal * local[..., k] / -local[..., 2] for k in (0, 1))
+    return np.stack([size[0] / 2 + x, size[1] / 2 - y], -1)
 
 
 def fit_camera(
@@ -67,13 +65,15 @@ def fit_camera(
     bias = own - project(points, begin, size)
 
     def camera(z: Floats) -> CameraSpec:
+        x, y, depth = spec.position_error
+        a, b, c = spec.rotation_error
         return replace(
             spec,
-            position_error=(spec.position_error[0] + z[0], spec.position_error[1] + z[1], spec.position_error[2]),
-            rotation_error=tuple(a + b for a, b in zip(spec.rotation_error, z[2:5])),
+            position_error=(x + float(z[0]), y + float(z[1]), depth),
+            rotation_error=(a + float(z[2]), b + float(z[3]), c + float(z[4])),
             distance=spec.distance * float(np.exp(z[5])),
             vertical_fov=spec.vertical_fov * float(np.exp(z[6])),
-        )  # fmt: skip
+        )
 
     prior = np.array([PLACE, PLACE, TURN, TURN, TURN, DISTANCE, VIEW])
     blur = BLUR * np.sqrt(len(points) / 10)  # neighbours err together
@@ -85,16 +85,12 @@ def fit_camera(
     found = least_squares(wrong, np.zeros(7), x_scale=prior)
     fitted = camera(found.x)
     sd = np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac))) / prior
-    keys = ("position_error.0", "position_error.1", "rotation_error.0", "rotation_error.1", "rotation_error.2",
+    keys = (*(f"position_error.{k}" for k in (0, 1)), *(f"rotation_error.{k}" for k in (0, 1, 2)),
             "distance", "vertical_fov")  # fmt: skip
     values = (*fitted.position_error[:2], *fitted.rotation_error, fitted.distance, fitted.vertical_fov)
 
     def off(c: CameraSpec) -> float:
         return float(np.linalg.norm(project(points, c, size) + bias - seen, axis=-1).mean())
 
-    return fitted, CameraFit(
-        {k: float(f"{v:.6g}") for k, v in zip(keys, values)},
-        off(spec),
-        off(fitted),
-        dict(zip(keys, sd.tolist())),
-    )
+    changes = {k: float(f"{v:.6g}") for k, v in zip(keys, values)}
+    return fitted, CameraFit(changes, off(spec), off(fitted), dict(zip(keys, sd.tolist())))

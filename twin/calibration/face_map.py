@@ -247,9 +247,9 @@ class FaceMap:
         return np.concatenate([seen[..., : self.dims].reshape(len(seen), -1), np.asarray(turn)], 1)
 
     def learn(self, positions: ArrayLike, landmarks: ArrayLike, turn: ArrayLike, modes: int = 24) -> Response:
-        """Learn the tracker from this very rig seen by it: positions (F, n), landmarks, turns; sets `response`.
+        """Learn the tracker from this very rig seen by it: positions (F, n), landmarks, turns.
 
-        Every fifth picture tells how strongly to ridge and what the error is.
+        Sets `response`. Every fifth picture tells how strongly to ridge and what the error is.
         """
         self.response = None
         p = torch.as_tensor(np.asarray(positions, np.float32))

@@ -105,6 +105,9 @@ class Fitter:
         the trims of what moves the face straight are not seen.
     train : bool [shape=(F,)], optional
         The pictures to fit; `Observed.split` by default.
+    correction : float64 [shape=(T, D)], optional
+        What the twin itself showed less what the map says, at each training picture, for values near those
+        that the fit begins from: the map is left with the slope.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Fitter:
         *,
         same_face: bool = True,
         train: Bools | None = None,
+        correction: Floats | None = None,
     ) -> None:
         self.spec, self.data, self.map = spec, data, face_map
         self.scale = Scale(spec)
@@ -122,6 +126,8 @@ class Fitter:
         self.train = data.split()[0] if train is None else train
         self._times = data.picture_time[self.train]
         self._target = face_map.target(data.landmarks[self.train], data.turn[self.train])
+        if correction is not None:
+            self._target = self._target - correction
         d = face_map.size
         self._is_turn = np.arange(d) >= d - 3
         self._free = self._is_turn | (not same_face)  # coordinates with an offset of their own
@@ -159,6 +165,10 @@ class Fitter:
         self._clock_free = bool(read.any())
         if not self._clock_free:
             self.notes.append("camera delay: left alone, without servo readings it is not told from latency")
+
+    def nothing(self) -> Values:
+        """The table as it is."""
+        return Values(np.zeros_like(self.scale.nominal), np.zeros(self.map.materials))
 
     # --- evaluation ------------------------------------------------------------------------------------
 
@@ -233,10 +243,12 @@ class Fitter:
 
     # --- steps -----------------------------------------------------------------------------------------
 
-    def fit(self, rounds: int = 3, steps: int = 5, tell: Tell | None = None) -> Fit:
-        """Fit: rounds of Gauss-Newton steps and of searches."""
+    def fit(
+        self, rounds: int = 3, steps: int = 5, tell: Tell | None = None, begin: Values | None = None
+    ) -> Fit:
+        """Fit: rounds of Gauss-Newton steps and of searches, from the table or from other values."""
         say = tell or (lambda _: None)
-        values = Values(np.zeros_like(self.scale.nominal), np.zeros(self.map.materials))
+        values = begin.copy() if begin is not None else self.nothing()
         costs: list[float] = []
         for turn in range(rounds):
             values = self._descend(values, steps, costs)
@@ -342,7 +354,7 @@ class Fitter:
         """Search each motor by itself: a grid of dead bands and plays, then steps along every parameter."""
         play = self._play(values, slopes=False)
         seen, slope = self.map.gradient(play.positions, values.material, self._seen)
-        left, read = self._residuals(seen, play.shaft)
+        left, _ = self._residuals(seen, play.shaft)
         weight = PICTURE_WEIGHT * _weights(left / self._sigma) / self._sigma**2
         out = values.copy()
         for i in np.flatnonzero(self.fitted.any(1)):

@@ -55,7 +55,7 @@ class Observed:
         return np.isfinite(self.landmarks).all((1, 2))
 
     def split(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Pictures to fit and pictures held out, two bool [shape=(F,)]: blocks of `BLOCK` s, by time alone."""
+        """Pictures to fit and pictures held out, two bool [shape=(F,)]: blocks of time."""
         since = self.picture_time - self.picture_time[0]
         block = np.floor(since / BLOCK).astype(int)
         held = block % EVERY == HELD
@@ -81,8 +81,10 @@ def check(data: Observed, spec: RigSpec, where: object = "recording") -> Observe
         if found != shape:
             raise UsageError("wrong shape", where=f"{where}: {name}", found=found, expected=shape)
     if rows < 2 or pictures < 2:
-        raise UsageError("nothing to calibrate with", where=where, found=f"{rows} commands, {pictures} pictures",
-                         hint="facetwin rig excite makes a recording")  # fmt: skip
+        raise UsageError(
+            "nothing to calibrate with", where=where, found=f"{rows} commands, {pictures} pictures",
+            hint="facetwin rig excite makes a recording",
+        )  # fmt: skip
     for name, what in (("time", "commands"), ("picture_time", "pictures")):
         times = getattr(data, name)
         if not np.isfinite(times).all():
@@ -104,8 +106,10 @@ def check(data: Observed, spec: RigSpec, where: object = "recording") -> Observe
         )  # fmt: skip
     share = float(data.found().mean())
     if share < 0.5:
-        raise UsageError("a face was found too seldom", where=f"{where}: landmarks", found=f"{100 * share:.0f} %",
-                         expected="at least 50 % of the pictures", hint="light, distance, aim of the camera")  # fmt: skip
+        raise UsageError(
+            "a face was found too seldom", where=f"{where}: landmarks", found=f"{100 * share:.0f} %",
+            expected="at least 50 % of the pictures", hint="light, distance, aim of the camera",
+        )  # fmt: skip
     _frozen(data, where)
     if not (data.moved() >= LEAST).any():
         raise UsageError("no motor moved", where=f"{where}: sent", found=f"{data.moved().max():.3f}",

@@ -71,7 +71,7 @@ class Playback:
         return shaft, scale * load + sets[:, TRIM, None] / m.span + (1 - scale) * m.rest_command
 
     def at(self, traces: Floats, time: Floats) -> Floats:
-        """Traces [shape=(..., ticks + 1)] at times [shape=(F,), s], between ticks by interpolation: (..., F)."""
+        """Traces [shape=(..., ticks + 1)] at times [shape=(F,), s], by interpolation: (..., F)."""
         place = np.clip((time - self.start) / self.tick, 0.0, self.ticks - 1e-6)
         low = place.astype(np.intp)
         share = place - low
