@@ -47,6 +47,8 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "rig": {
         "list": Verb("rig:RigList", "rigs that can be opened, and why the others cannot"),
         "check": Verb("rig:RigCheck", "put a rig through the rules that every rig obeys"),
+        "excite": Verb("rig_excite:RigExcite", "move every motor and record it, for rig calibrate"),
+        "calibrate": Verb("rig_calibrate:RigCalibrate", "fit a rig table to a recording of the rig"),
     },
 }
 
