@@ -206,6 +206,31 @@ def babble(twin: FaceTwin, settle: float = 0.36) -> dict[str, Any]:
     }
 
 
+def pressed(twin: FaceTwin) -> dict[str, list[float]]:
+    """Deepest penetration of lips, mm, pressed hard after wide poses, with more and more creep."""
+    spec, rng = twin.spec, np.random.default_rng(1)
+    lips, jaw = spec.group("lips"), spec.index("jaw")
+    kinds = [spec.skin_time, SkinTime(0.15, 0.3), SkinTime(0.15, 3.0)]
+    skins = [SkinDynamics(kind, twin.face.rest, twin.kinematics.anchored) for kind in kinds]
+    bank, contact = ServoBank(spec, 2 * TICK), twin.skin.contact  # type: ignore[union-attr]
+    depths: list[list[float]] = [[] for _ in range(1 + len(skins))]
+    for pose in track(range(16), description="presses"):
+        command = spec.rest.copy()
+        if pose % 2:
+            command[spec.index("upper_lip_raise")] = 0.05 * rng.random()
+            command[spec.index("lower_lip_raise")] = 1.0
+        else:
+            command[lips] += 0.8 * (rng.random(len(lips)) - command[lips])
+            command[jaw] = 0.5 * rng.random()
+        for _ in range(25):
+            x = twin.move(bank.step(command)).vertices
+            shown = [x] + [skin.step(x, 2 * TICK) for skin in skins]
+            for deep, shape in zip(depths, shown, strict=True):
+                deep.append(1e3 * contact.penetration(shape))
+    names = ["quasi-static", *(f"creep {k.creep_share:g}, {k.creep_time:g} s" for k in kinds)]
+    return {name: [float(np.quantile(d, 0.99)), max(d)] for name, d in zip(names, depths, strict=True)}
+
+
 class _Known:
     """A twin whose shapes along a way are known already."""
 
@@ -321,6 +346,7 @@ def main() -> None:
         s, k = servo(spec), skin(twin, linear)
         talk = speech(twin, recorded(talked) if talked else mouthing(spec))
         poses = babble(twin)
+        press = pressed(twin)
     facts = {
         "file and measured": {**s["found"], **k["found"]},
         "modes, Hz": k["modes"].frequencies.tolist(),
@@ -328,6 +354,7 @@ def main() -> None:
             name: talk[name] for name in ("creep", "swing")
         },
         "babble, settle .36 s": poses,
+        "hard presses, penetration, mm: 99 %, largest": press,
     }
     text = json.dumps(_rounded(facts), indent=1)
     print(text)
