@@ -116,6 +116,9 @@ class SimRig(Rig):
 
         wanted = self.spec if body is None else body
         check_alike(self.spec, wanted)
+        if not isinstance(self._bank, ServoBank):
+            raise UsageError("this rig has servos of its own", where="become()", found=type(self).__name__,
+                             hint="sim: can become another body")  # fmt: skip
         with self._lock:
             old = self._body
             if wanted == old:
@@ -228,12 +231,15 @@ class SimRig(Rig):
         """The face at a time not before the last one asked for, and where its motors stood."""
         assert self._twin is not None
         position = self._position_at(time)
-        if self._given or self._body.skin_time.still:
+        if self._body.skin_time.still:
             return self._twin.move(position), position
         if self._moving is None:
+            from facetwin.twin.changing import ChangingTwin
             from facetwin.twin.moving import MovingFace
 
-            self._moving = MovingFace(self._twin)  # type: ignore[arg-type]  # it is our own
+            if self._given or not isinstance(self._twin, ChangingTwin):  # its skin has its own time
+                return self._twin.move(position), position
+            self._moving = MovingFace(self._twin)
             self._moving.reset(self._past[0])
         oldest = self._done - len(self._past) + 1  # number of the tick
         ticks = self._start + self._tick * np.arange(oldest, self._done + 1)

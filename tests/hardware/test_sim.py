@@ -196,6 +196,10 @@ def test_another_body_behind_the_same_table():
             assert "\n" not in str(error.value)
             assert rig.body == FACE
     rig = fake_rig()
+    rig._bank = object()  # as a rig with another body has
+    with pytest.raises(UsageError, match="servos of its own"):
+        rig.become(FACE.with_({"servo.latency": 0.1}))
+    rig = fake_rig()
     rig.become(FACE.with_({"servo.latency": 0.1}))
     with pytest.raises(UsageError, match="given"):
         rig.become(FACE.with_({"material.young": 9e4}))
