@@ -9,6 +9,7 @@ landmarks and pictures but for the last bits of float32.
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,7 @@ from facetwin.twin.spec import RigSpec, load_rig
 Obs = dict[str, NDArray[Any]]
 CHUNK = 32  # faces that are drawn together
 #: ranges that may be drawn here: what is not in them would need a skin or a lens of its own for each face
-SERVOS = ("servo.", "motor.")
+SERVOS = re.compile(r"servo\.[^.]+(\.factor)?|motor\.[^.]+\.[^.]+(\.factor)?")
 
 
 class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
@@ -267,13 +268,13 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
     def _choice(self) -> Any:
         """What may be drawn: all of servos and motors, or the ones asked for if they are such."""
         if self._randomise is True:
-            return [key for key in self.rig_spec.ranges if key.startswith(SERVOS)]
+            return [key for key in self.rig_spec.ranges if SERVOS.fullmatch(key)]
         keys = [self._randomise] if isinstance(self._randomise, str) else list(self._randomise)
         for key in keys:
-            if not str(key).startswith(SERVOS):
+            if not SERVOS.fullmatch(str(key)):
                 raise UsageError(
                     "not drawn in a batch", where="reset(): randomise", found=key,
-                    expected="servo.* or motor.*", hint="single environments draw everything",
+                    expected="servo.KEY or motor.NAME.KEY", hint="single environments draw everything",
                 )  # fmt: skip
         return self._randomise
 
