@@ -1,8 +1,7 @@
-"""Three skins on the same poses: exact, bullet, and MuJoCo's flex shell where it is installed.
+"""Two skins on the same poses: exact and bullet.
 
-    python benchmarks/solvers_compare.py                 # 100 poses, about a quarter of an hour
+    python benchmarks/solvers_compare.py                 # 100 poses, a quarter of an hour of a core
     python benchmarks/solvers_compare.py --poses 5 --json out/compare.json
-    pip install 'mujoco!=4.0.0'                          # for the third column (4.0.0 has a solver bug)
 
 Poses are babbled (`mixed`, seed 0) and projected onto what the rig's couplings allow; every skin starts from
 rest. Differences are taken at the MediaPipe points that nothing clamps, in the skull's frame, so the neck
@@ -61,7 +60,6 @@ class Bench:
         self.plain = ExactSkin(*parts, foundation=self.tissue)
         self.linear = LinearSkin(self.exact)
         self.bullet = BulletSkin(*parts, foundation=self.tissue)
-        self.flex = flex_skin(self)
         clamped = k.anchored[np.isinf(k.stiffness)]
         self.points = np.setdiff1d(np.arange(MESH_POINTS), clamped)
         self.seconds: dict[str, list[float]] = {}
@@ -71,12 +69,16 @@ class Bench:
         self.kept: dict[str, np.ndarray] = {}
 
     def keep(self, file: Path) -> None:
-        """Write shapes and times of the slow skins."""
-        slow = [n for n in ("bullet", "flex") if n in self.shapes]
-        arrays = {n: np.array(self.shapes[n]) for n in slow}
-        arrays |= {n + ".seconds": np.array(self.seconds[n]) for n in slow}
-        arrays |= {"bullet.steps": np.array(self.steps), "bullet.standing": np.array(self.standing["bullet"])}
-        np.savez(file, **arrays)
+        """Write shapes and times of the slow skin."""
+        np.savez(
+            file,
+            **{
+                "bullet": np.array(self.shapes["bullet"]),
+                "bullet.seconds": np.array(self.seconds["bullet"]),
+                "bullet.steps": np.array(self.steps),
+                "bullet.standing": np.array(self.standing["bullet"]),
+            },
+        )
 
     def take_up(self, file: Path) -> None:
         """Read them again: poses that are there are not solved again."""
@@ -100,8 +102,6 @@ class Bench:
             self.steps.append(self.bullet.report.iterations)
         self._timed("nearest", lambda: self.plain.solve(goals, shape))
         self.standing["nearest"].append(self.plain.report.converged)
-        if self.flex is not None:
-            self._timed("flex", lambda: self.flex.solve(goals))
 
     def _timed(self, name: str, solve: Callable[[], np.ndarray]) -> np.ndarray:
         number = len(self.shapes.setdefault(name, []))
@@ -126,26 +126,11 @@ class Bench:
         return np.linalg.norm((x - self.face.rest)[:, self.points], axis=2)
 
 
-def flex_skin(bench: Bench):
-    """MuJoCo's shell, or None where it is not installed."""
-    try:
-        from flex import FlexSkin
-    except ImportError as error:
-        print(f"no flex column: {error}", file=sys.stderr)
-        return None
-    k = bench.kinematics
-    return FlexSkin(
-        bench.face.rest, bench.face.triangles, k.anchored, k.stiffness, bench.sheet, foundation=bench.tissue
-    )
-
-
 def facts(bench: Bench, seed: int) -> dict:
     """Everything that is printed, in SI units but where the key says mm or u."""
     motion, u = bench.motion(), bench.face.metres_per_u
     pairs = [("bullet", "exact"), ("bullet", "plain"), ("bullet", "nearest"), ("plain", "exact")]
     pairs.append(("linear", "exact"))
-    if bench.flex is not None:
-        pairs += [("flex", "exact"), ("flex", "plain"), ("flex", "bullet")]
     rows = {}
     for one, other in pairs:
         d = bench.apart(one, other)
@@ -163,7 +148,7 @@ def facts(bench: Bench, seed: int) -> dict:
     rate = float(np.median(steps / spent))
     return {
         "machine": f"{platform.machine()}, {_processor()}",
-        "versions": {n: _version(n) for n in ("numpy", "scipy", "pybullet", "mujoco")},
+        "versions": {n: _version(n) for n in ("numpy", "scipy", "pybullet")},
         "rig": bench.spec.name,
         "poses": len(motion),
         "seed": seed,
@@ -216,7 +201,6 @@ def draw(bench: Bench, file: Path) -> None:
     face = bench.face
     outer = face.triangles[face.labels <= 2]
     pairs = [("bullet", "exact"), ("bullet", "nearest")]
-    pairs += [("flex", "exact")] if bench.flex is not None else []
     figure, axes = plt.subplots(1, len(pairs) + 1, figsize=(4.2 * (len(pairs) + 1), 4.4))
     motion = bench.motion().mean(1) * 1e3
     for axis, (one, other) in zip(axes, pairs):
