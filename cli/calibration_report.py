@@ -162,12 +162,10 @@ def _motors(result: dict[str, Any]) -> bytes:
 
 def _curves(fitter: Fitter, fit: Fit) -> bytes:
     """Landmark coordinates that some motors move most, over a held-out stretch."""
-    from facetwin.twin.calibration.parameters import Values
-
     data, face_map, spec = fitter.data, fitter.map, fitter.spec
     chosen = data.split()[1]
     when = data.picture_time[chosen]
-    begin = Values(np.zeros_like(fit.values.z), np.zeros_like(fit.values.material))
+    begin = fitter.nothing()
     seen = face_map.target(data.landmarks[chosen], data.turn[chosen])
     predicted = [fitter.predict(v, when) + fitter.offset(v) for v in (begin, fit.values)]
     _, slope = face_map.gradient(spec.rest[None], fit.values.material, np.arange(spec.size))

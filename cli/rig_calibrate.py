@@ -75,15 +75,18 @@ def run(options: RigCalibrate) -> int:
     notes: list[str] = []
     face_map, kind = build_map(spec, notes, options.skin)
     camera: dict[str, Any] = {}
-    seen_by = spec
     geometry = recording.meta.get("landmarks") == GEOMETRY
     size = _size(recording)
-    if not geometry:
-        seen_by, camera = _camera(spec, spec, recording, data, size, notes)
-        _learn(face_map, seen_by, spec, data, options.replay, size)
     fitter = Fitter(spec, data, face_map, same_face=not options.other_face)
+    begin = fitter.nothing()
+    if not geometry:
+        begin = fitter.begin(_turned(spec, data, size))
+        upright = spec.with_(fitter.scale.changes(begin, fitter.fitted))
+        seen_by, camera = _camera(spec, upright, recording, data, size, notes)
+        _learn(face_map, seen_by, spec, data, options.replay, size)
+        fitter = Fitter(spec, data, face_map, same_face=not options.other_face)
     with Progress("fitting", total=3) as bar:
-        fit = fitter.fit(rounds=3, tell=lambda _: bar.advance(1))
+        fit = fitter.fit(rounds=3, tell=lambda _: bar.advance(1), begin=begin)
     for _ in range(0 if geometry else options.refine):
         fit, camera = _refine(fitter, fit, camera, recording, size, options)
     scores = score(fitter, fit)
@@ -194,6 +197,27 @@ def build_map(spec: RigSpec, notes: list[str], weights: Path | None = None) -> t
     return FaceMap(spec, face, skin, features=features, material=material), kind
 
 
+def _turned(spec: RigSpec, data: Observed, size: int) -> NDArray[np.float64]:
+    """How the head at rest is seen turned, against the table's twin, float64 [shape=(3,), rad]."""
+    from facetwin.cli.replay import rest_pixels
+    from facetwin.twin.landmarks import head_turn
+    from facetwin.twin.tracker import Tracker
+
+    still = _still(spec, data)
+    if still < 3:
+        return np.zeros(3)
+    with Tracker(looks=LOOKS) as tracker:
+        own, _ = rest_pixels(spec, tracker, size=size)
+    return np.asarray(np.nanmedian(data.turn[:still], axis=0) - head_turn(own), np.float64)
+
+
+def _still(spec: RigSpec, data: Observed) -> int:
+    # Pictures before anything moves.
+    away = np.flatnonzero(np.abs(data.sent - spec.rest).max(1) > 0.01)
+    until = data.time[away[0]] if len(away) else data.time[-1]
+    return int((data.picture_time < until).sum())
+
+
 def _size(recording: Recording) -> int:
     image = next(iter(recording.pictures()), None)
     return 256 if image is None else int(image.shape[0])
@@ -254,9 +278,7 @@ def _camera(
     from facetwin.twin.landmarks import canonical
     from facetwin.twin.tracker import Tracker
 
-    away = np.flatnonzero(np.abs(data.sent - spec.rest).max(1) > 0.01)
-    until = data.time[away[0]] if len(away) else data.time[-1]
-    still = int((data.picture_time < until).sum())
+    still = _still(spec, data)
     if still < 3 or "mirror" not in spec.cameras:
         notes.append("camera: left alone, the recording does not begin at rest")
         return twin, {}

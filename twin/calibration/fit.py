@@ -26,6 +26,7 @@ from facetwin.twin.calibration.parameters import (
     SCALE,
     SMOOTH,
     TRIM,
+    VIEW_PRIOR,
     Scale,
     Values,
 )
@@ -130,7 +131,7 @@ class Fitter:
             self._target = self._target - correction
         d = face_map.size
         self._is_turn = np.arange(d) >= d - 3
-        self._free = self._is_turn | (not same_face)  # coordinates with an offset of their own
+        self._free = ~self._is_turn & (not same_face)  # coordinates with an offset of their own
         self._motors = np.arange(spec.size)
         rows = np.flatnonzero(~data.held_out_at(data.time) & np.isfinite(data.measured).any(1))
         self._rows = rows
@@ -166,6 +167,22 @@ class Fitter:
         if not self._clock_free:
             self.notes.append("camera delay: left alone, without servo readings it is not told from latency")
 
+    def begin(self, rest_turn: Floats) -> Values:
+        """The table with the neck's trims from how else the head at rest is seen turned [shape=(3,), rad].
+
+        Neck and camera share it by their priors.
+        """
+        values = self.nothing()
+        neck = [i for i in self.spec.group("neck") if self.fitted[i, TRIM]]
+        if not neck:
+            return values
+        _, slope = self.map.gradient(self.spec.rest[None], values.material, np.array(neck, np.intp))
+        per_trim = slope[0, -3:, : len(neck)] / self.spec.span[neck]  # (3, k), rad a rad
+        spread = self.scale.prior[neck, TRIM]
+        matrix = per_trim.T @ per_trim / VIEW_PRIOR**2 + np.diag(1 / spread**2)
+        values.z[neck, TRIM] = np.linalg.solve(matrix, per_trim.T @ rest_turn / VIEW_PRIOR**2)
+        return values
+
     def nothing(self) -> Values:
         """The table as it is."""
         return Values(np.zeros_like(self.scale.nominal), np.zeros(self.map.materials))
@@ -181,7 +198,11 @@ class Fitter:
 
     def predict(self, values: Values, times: Floats) -> Floats:
         """What is seen at times [shape=(F,)] without offsets, (F, D)."""
-        return self.map.array(self.positions(values, times), values.material)
+        return self._viewed(self.map.array(self.positions(values, times), values.material), values)
+
+    def _viewed(self, seen: Floats, values: Values) -> Floats:
+        seen[:, -3:] += values.view
+        return seen
 
     def offset(self, values: Values) -> Floats:
         """Offsets of the free coordinates, from the training pictures: float64 [shape=(D,)]."""
@@ -230,15 +251,15 @@ class Fitter:
         cost = PICTURE_WEIGHT * _huber(left / self._sigma).sum()
         cost += READING_WEIGHT * _huber(read / self._reading_sigma)[:, self._read].sum()
         cost += 0.5 * ((values.z / self.scale.prior) ** 2).sum()
-        cost += (
-            0.5 * ((values.material / MATERIAL_PRIOR) ** 2).sum() + 0.5 * (values.clock / CLOCK_PRIOR) ** 2
-        )
+        cost += 0.5 * ((values.material / MATERIAL_PRIOR) ** 2).sum()
+        cost += 0.5 * (values.clock / CLOCK_PRIOR) ** 2 + 0.5 * ((values.view / VIEW_PRIOR) ** 2).sum()
         return float(cost)
 
     def cost(self, values: Values) -> float:
         """What is minimised, with the present idea of how large residuals are."""
         play = self._play(values, slopes=False)
-        left, read = self._residuals(self.map.array(play.positions, values.material), play.shaft)
+        seen = self._viewed(self.map.array(play.positions, values.material), values)
+        left, read = self._residuals(seen, play.shaft)
         return self._cost(values, left, read)
 
     # --- steps -----------------------------------------------------------------------------------------
@@ -267,19 +288,21 @@ class Fitter:
     def _normal(self, values: Values, play: _Play) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         """Matrix and right side of the step (priors included), residuals of both kinds, motor slopes."""
         seen, slope = self.map.gradient(play.positions, values.material, self._seen)  # (F, D), (F, D, m + q)
-        left, read = self._residuals(seen, play.shaft)
+        left, read = self._residuals(self._viewed(seen, values), play.shaft)
         m, q = len(self._seen), self.map.materials
         clock = -np.einsum("fdm,fm->fd", slope[:, :, :m], play.speeds[:, self._seen].astype(np.float32))
-        wide = np.concatenate([slope, clock[:, :, None]], 2)  # (F, D, c)
+        view = np.zeros((*clock.shape, 3), np.float32)
+        view[:, -3:] = np.eye(3, dtype=np.float32)
+        wide = np.concatenate([slope, clock[:, :, None], view], 2)  # (F, D, c)
         weight = (PICTURE_WEIGHT * _weights(left / self._sigma) / self._sigma**2).astype(np.float32)
         motors, which = self._columns()
         column = np.searchsorted(self._seen, motors)
         visible = np.isin(motors, self._seen)
         column = np.where(visible, column, 0)
-        count = len(motors) + q + 1
+        count = len(motors) + q + 4
         series = np.ones((len(left), count))
         series[:, : len(motors)] = play.slopes[:, motors, which] * visible
-        place = np.concatenate([column, m + np.arange(q + 1)])
+        place = np.concatenate([column, m + np.arange(q + 4)])
         squares = np.einsum("fdc,fd,fde->fce", wide, weight, wide, optimize=True).astype(np.float64)
         right = np.einsum("fdc,fd->fc", wide, weight * left.astype(np.float32)).astype(np.float64)
         h, g = np.empty((count, count)), (right[:, place] * series).sum(0)
@@ -305,9 +328,9 @@ class Fitter:
         # priors
         spread = np.concatenate([
             self.scale.prior[motors, which], np.full(q, MATERIAL_PRIOR),
-            [CLOCK_PRIOR if self._clock_free else 1e-9],
+            [CLOCK_PRIOR if self._clock_free else 1e-9], np.full(3, VIEW_PRIOR),
         ])  # fmt: skip
-        now = np.concatenate([values.z[motors, which], values.material, [values.clock]])
+        now = np.concatenate([values.z[motors, which], values.material, [values.clock], values.view])
         h[np.diag_indices(count)] += 1 / spread**2
         g -= now / spread**2
         return h, g, left, read, slope
@@ -316,8 +339,9 @@ class Fitter:
         motors, which = self._columns()
         out = values.copy()
         out.z[motors, which] += step[: len(motors)]
-        out.material += step[len(motors) : -1]
-        out.clock += float(step[-1])
+        out.material += step[len(motors) : -4]
+        out.clock += float(step[-4])
+        out.view += step[-3:]
         # what the table cannot hold is no use in z either
         table = self.scale.table(out.z)
         for k in (0, DEAD, BACKLASH):
@@ -328,7 +352,8 @@ class Fitter:
         damping = 0.0
         for _ in range(steps):
             play = self._play(values, slopes=True)
-            left, read = self._residuals(self.map.array(play.positions, values.material), play.shaft)
+            seen = self._viewed(self.map.array(play.positions, values.material), values)
+            left, read = self._residuals(seen, play.shaft)
             self._measure(left, read)
             before = self._cost(values, left, read)
             h, g, *_ = self._normal(values, play)
@@ -354,7 +379,7 @@ class Fitter:
         """Search each motor by itself: a grid of dead bands and plays, then steps along every parameter."""
         play = self._play(values, slopes=False)
         seen, slope = self.map.gradient(play.positions, values.material, self._seen)
-        left, _ = self._residuals(seen, play.shaft)
+        left, _ = self._residuals(self._viewed(seen, values), play.shaft)
         weight = PICTURE_WEIGHT * _weights(left / self._sigma) / self._sigma**2
         out = values.copy()
         for i in np.flatnonzero(self.fitted.any(1)):
@@ -413,7 +438,8 @@ class Fitter:
     def _know(self, values: Values) -> tuple[Floats, Floats, Floats, float]:
         # What is left of the priors' spread.
         play = self._play(values, slopes=True)
-        left, read = self._residuals(self.map.array(play.positions, values.material), play.shaft)
+        seen = self._viewed(self.map.array(play.positions, values.material), values)
+        left, read = self._residuals(seen, play.shaft)
         self._measure(left, read)
         h, *_ = self._normal(values, play)
         sd = np.sqrt(np.maximum(np.diag(np.linalg.inv(h)), 0))
@@ -426,7 +452,7 @@ class Fitter:
         known = spread / self.scale.prior
         q = self.map.materials
         material = sd[len(motors) : len(motors) + q] / MATERIAL_PRIOR
-        return spread, known, material, float(sd[-1] / CLOCK_PRIOR) if self._clock_free else 1.0
+        return spread, known, material, float(sd[-4] / CLOCK_PRIOR) if self._clock_free else 1.0
 
     def _dead_spread(self, i: int, values: Values) -> float:
         prior, step = self.scale.prior[i, DEAD], 0.25 * self.scale.prior[i, DEAD]

@@ -38,6 +38,8 @@ STEP = np.array([0.002, 0.04, 0.04, 0.001, 0.002, 0.04, 0.02, 0.01])
 SMOOTH = np.array([name != "dead_band" for name in NAMES])
 MATERIAL_PRIOR = 0.4
 CLOCK_PRIOR = 0.02
+#: rad: what is more is the neck's
+VIEW_PRIOR = 0.02
 
 
 @dataclass
@@ -49,15 +51,17 @@ class Values:
     z : float64 [shape=(n, 8)], offsets of the motors' parameters, in the order of `traces.NAMES`
     material : float64 [shape=(q,)], logarithms of factors on `face_map.MATERIAL`
     clock : float, s, by how much pictures are older than their time says
+    view : float64 [shape=(3,), rad], by how much the camera sees the head turned otherwise
     """
 
     z: Floats
     material: Floats
     clock: float = 0.0
+    view: Floats = field(default_factory=lambda: np.zeros(3))
 
     def copy(self) -> Values:
         """Another one with the same numbers."""
-        return Values(self.z.copy(), self.material.copy(), self.clock)
+        return Values(self.z.copy(), self.material.copy(), self.clock, self.view.copy())
 
 
 @dataclass
@@ -107,5 +111,5 @@ def _rounded(value: float) -> float:
 
 __all__ = [
     "BACKLASH", "CLOCK_PRIOR", "DAMPING", "DEAD", "FREQUENCY", "LATENCY", "LOGARITHMIC", "MATERIAL",
-    "MATERIAL_PRIOR", "NAMES", "SCALE", "SMOOTH", "SPEED", "TRIM", "Scale", "Values",
+    "MATERIAL_PRIOR", "NAMES", "SCALE", "SMOOTH", "SPEED", "TRIM", "VIEW_PRIOR", "Scale", "Values",
 ]  # fmt: skip

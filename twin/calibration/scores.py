@@ -104,7 +104,8 @@ def residuals(fitter: Fitter, values: Values, chosen: Bools) -> Floats:
 def score(fitter: Fitter, fit: Fit) -> Scores:
     """Errors before and after, on the pictures fitted and on those held out."""
     data, face_map = fitter.data, fitter.map
-    begin = Values(np.zeros_like(fit.values.z), np.zeros_like(fit.values.material))
+    begin = fitter.nothing()
+    begin.view = fit.values.view  # how the camera stands is not the face's error
     parts = dict(zip(("train", "held_out"), (fitter.train, data.split()[1])))
     wrong = {
         part: [distances(face_map, residuals(fitter, v, chosen)) for v in (begin, fit.values)]
