@@ -299,20 +299,20 @@ def _camera(
             return twin, {}
         height, width = pictures[0].shape[:2]
         mean = np.mean(seen, axis=0, dtype=np.float64)[at, :2]
-        camera, now, first = twin.cameras["mirror"], twin, None
-        for _ in range(CAMERA_ROUNDS):
+        now, before = twin, 0.0
+        for turn in range(CAMERA_ROUNDS):
             own, image = rest_pixels(now, tracker, size=size)
             camera, fit = fit_camera(
                 mean, own[at, :2], rest[at], spec.cameras["mirror"], now.cameras["mirror"], (width, height)
             )
-            first = first or fit
+            before = fit.before if turn == 0 else before
             exposure = now.cameras["mirror"].exposure * _brighter(pictures, image, own, mirrored)
             now = _with_camera(twin, camera, exposure)
     changes = {**fit.changes, "exposure": float(f"{now.cameras['mirror'].exposure:.4g}")}
     return now, {
         "changes": changes,
         "left_of_prior": fit.known,
-        "off_px": {"before": first.before, "after": fit.after},
+        "off_px": {"before": before, "after": fit.after},
     }
 
 

@@ -285,8 +285,8 @@ class Fitter:
         motors, which = np.nonzero(self.fitted & SMOOTH)
         return motors, which
 
-    def _normal(self, values: Values, play: _Play) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-        """Matrix and right side of the step (priors included), residuals of both kinds, motor slopes."""
+    def _normal(self, values: Values, play: _Play) -> tuple[Floats, Floats]:
+        """Matrix and right side of a step, priors included."""
         seen, slope = self.map.gradient(play.positions, values.material, self._seen)  # (F, D), (F, D, m + q)
         left, read = self._residuals(self._viewed(seen, values), play.shaft)
         m, q = len(self._seen), self.map.materials
@@ -333,7 +333,7 @@ class Fitter:
         now = np.concatenate([values.z[motors, which], values.material, [values.clock], values.view])
         h[np.diag_indices(count)] += 1 / spread**2
         g -= now / spread**2
-        return h, g, left, read, slope
+        return h, g
 
     def _moved(self, values: Values, step: Floats) -> Values:
         motors, which = self._columns()
@@ -356,7 +356,7 @@ class Fitter:
             left, read = self._residuals(seen, play.shaft)
             self._measure(left, read)
             before = self._cost(values, left, read)
-            h, g, *_ = self._normal(values, play)
+            h, g = self._normal(values, play)
             gained = False
             for _ in range(5):
                 matrix = h + np.diag(damping * np.diag(h))
@@ -441,7 +441,7 @@ class Fitter:
         seen = self._viewed(self.map.array(play.positions, values.material), values)
         left, read = self._residuals(seen, play.shaft)
         self._measure(left, read)
-        h, *_ = self._normal(values, play)
+        h, _ = self._normal(values, play)
         sd = np.sqrt(np.maximum(np.diag(np.linalg.inv(h)), 0))
         motors, which = self._columns()
         spread = self.scale.prior.copy()

@@ -140,8 +140,8 @@ def score(fitter: Fitter, fit: Fit) -> Scores:
             for k, key in enumerate(NAMES)
             if fit.fitted[i, k]
         }
-        pairs = [pair(part, weight, active[part][:, i]) for part in parts]
-        motors.append(MotorScore(name, *pairs, int(active["held_out"][:, i].sum()), found))
+        fitted, held = (pair(part, weight, active[part][:, i]) for part in parts)
+        motors.append(MotorScore(name, fitted, held, int(active["held_out"][:, i].sum()), found))
     lips = np.isin(face_map.points, indices("lips40")).astype(np.float64)
     return Scores(pair("train"), pair("held_out"), pair("held_out", lips), face_map.metres_per_u, motors,
                   _scatter(fitter))  # fmt: skip

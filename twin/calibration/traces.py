@@ -74,9 +74,9 @@ class Playback:
         """Traces [shape=(..., ticks + 1)] at times [shape=(F,), s], by interpolation: (..., F)."""
         place = np.clip((time - self.start) / self.tick, 0.0, self.ticks - 1e-6)
         low = place.astype(np.intp)
-        share = place - low
-        out: Floats = (1 - share) * traces[..., low] + share * traces[..., low + 1]
-        return out
+        share: Floats = np.asarray(place - np.floor(place), dtype=np.float64)
+        first: Floats = traces[..., low]
+        return first + share * (traces[..., low + 1] - first)
 
 
 @njit(cache=True)
