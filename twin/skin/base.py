@@ -12,6 +12,8 @@ from facetwin.twin.errors import FaceTwinError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+#: numba: reassociation is allowed, infinities and NaN keep their meaning
+FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
 @runtime_checkable

@@ -7,20 +7,26 @@ Touching lips add their stiffness to the preconditioner (Woodbury), so a closure
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import scipy.sparse as sp
 from numba import njit
 from numpy.typing import ArrayLike
 
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.skin.base import Floats, Ints, Material, SolveReport, check_points
+from facetwin.twin.skin.base import FAST, Floats, Ints, Material, SolveReport, check_points
 from facetwin.twin.skin.contact import LipContact
 from facetwin.twin.skin.factor import Factor
 from facetwin.twin.skin.memory import Memory
-from facetwin.twin.skin.shell import FAST, build_shell
+from facetwin.twin.skin.shell import build_shell
+from facetwin.twin.skin.tangent import Tangent
 
-MEMORY = 20  # pairs that L-BFGS keeps
+MEMORY = 12  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
+ROOT = 100  # lip vertices that stand last in the factor, where contacts are added
+PATIENCE = 6  # iterations beyond two a solve, after which the stiffness is factored anew
+NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
 LONGEST = 4e-3  # m, the longest step of a vertex in one iteration
 STRIDE = 6e-3  # m, the longest step of a lip while the lips are near each other
 FARTHEST = 1.2e-2  # m, the farthest a load step goes at once
@@ -90,19 +96,27 @@ class ExactSkin:
         diagonal = self._tissue.copy()
         np.add.at(diagonal, self._pulled, self._spring)
         self._matrix = (self.shell.stiffness() + sp.diags(np.repeat(diagonal, 3))).tocsr()
-        free = np.ones(n)
-        free[self._held] = 0
-        self._free = np.repeat(free, 3)
-        keep = sp.diags(self._free)
-        # held rows become the identity, so that every vector keeps its full length
-        self.factor = Factor((keep @ self._matrix @ keep + sp.diags(1 - self._free)).tocsc(), backend)
+        free = np.ones(n, dtype=bool)
+        free[self._held] = False
+        self._free = np.repeat(free.astype(np.float64), 3)
+        self._backend = backend
         self.contact: LipContact | None = None
+        last = np.zeros(0, dtype=np.int64)
         if upper_lip is not None and lower_lip is not None:
             self.contact = LipContact(self.rest, upper_lip, lower_lip)
-            self.contact.soften(self.factor.solve, self._free)
+            last = self.contact.nearest(ROOT)
+        self._tangent = Tangent(self.shell, diagonal, free, last)
+        self._debt = 0
         self._memory = Memory(MEMORY, 3 * n)
         self._last: Floats | None = None
+        self.refreshes = 0
         self.report = SolveReport(0, 0.0, True, 0.0)
+
+    @cached_property
+    def factor(self) -> Factor:
+        """The stiffness at rest, held vertices as identity, factored in double precision."""
+        keep = sp.diags(self._free)
+        return Factor((keep @ self._matrix @ keep + sp.diags(1 - self._free)).tocsc(), self._backend)
 
     def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
         """Equilibrium for goals [shape=(M, 3), m] of the anchored vertices: vertices [shape=(N, 3), m].
@@ -127,6 +141,8 @@ class ExactSkin:
         tolerance = self.tolerance if tolerance is None else tolerance
         if start is None or self._last is None or not np.array_equal(x, self._last):
             self._memory.clear()
+            self._tangent.to_rest()
+            self._debt = 0
         begin = x[self.anchored]
         stride = 1.0
         at, iterations, parts, traces = 0.0, 0, 0, []
@@ -197,23 +213,45 @@ class ExactSkin:
     def _predict(self, x: Floats, goals: Floats) -> tuple[Floats, float]:
         # The motion from shape x that follows goals, as far as the factor knows the skin, with the lips held
         # apart; and how far they would have overlapped otherwise.
-        shift = np.zeros_like(x)
+        shift, right = np.zeros_like(x), np.empty_like(x)
         shift[self._held] = goals[self._is_held] - x[self._held]
-        right = np.empty_like(x)
+        far = float(np.abs(shift).max())
         self.energy(x, goals, right, contact=False)
-        flat = self._free * (right.ravel() + self._matrix @ shift.ravel())
+        if far > 0:  # what moving the held vertices does to the others, by a small part of it
+            small, there = min(1.0, NUDGE / far), np.empty_like(x)
+            self.energy(x + small * shift, goals, there, contact=False)
+            right += (there - right) / small
         worst = 0.0
 
         def apart(q: Floats) -> Floats:
             nonlocal worst
-            z = self.factor.solve(q)
+            y = self._tangent.down(q)
             if self.contact is None:
-                return z
-            back, worst = self.contact.foresee(x, shift - z.reshape(-1, 3))
+                return self._tangent.up(y)
+            z = self._tangent.up(y)
+            back, worst = self._foresee(x, shift - z.reshape(-1, 3))
             return z if back is None else z - back
 
-        motion = shift - self._memory.apply(flat, apart).reshape(-1, 3)
+        motion = shift - self._memory.apply(right.ravel(), apart).reshape(-1, 3)
         return motion, worst
+
+    def _foresee(self, x: Floats, motion: Floats) -> tuple[Floats | None, float]:
+        # What stops a motion at the other lip, to add [shape=(3N,), m], None if nothing; its worst overlap.
+        assert self.contact is not None
+        spots, shares, normals, stiff, overlap = self.contact.approach(x, motion)
+        worst = float(overlap.max(initial=0.0))
+        known, rows = self._tangent.rows(spots, shares, normals)
+        stiff, overlap = stiff[known], overlap[known]
+        between = rows.astype(np.float64) @ rows.T + np.diag(1 / stiff)
+        active, force = np.flatnonzero(overlap > 0), np.zeros(0)
+        for _ in range(4):  # let go of what would have to be pulled back
+            if not len(active):
+                return None, worst
+            force = np.linalg.solve(between[np.ix_(active, active)], overlap[active])
+            if (force >= 0).all():
+                break
+            active, force = active[force >= 0], force[force >= 0]
+        return self._tangent.from_root(force.astype(np.float32) @ rows[active]), worst
 
     def _equilibrium(
         self, x: Floats, goals: Floats, motion: Floats, tolerance: float
@@ -237,6 +275,9 @@ class ExactSkin:
         energies = [e]
         trial, other = np.empty_like(x), np.empty_like(x)
         for iteration in range(self.limit + 1):
+            self._debt += iteration > 2
+            if self._debt >= PATIENCE:
+                self._refresh(x)
             p = self._direction(g.ravel())
             size = float(np.abs(p).max())
             if size < tolerance or iteration == self.limit:
@@ -269,11 +310,22 @@ class ExactSkin:
         return self._memory.apply(gradient, self._precondition)
 
     def _precondition(self, q: Floats) -> Floats:
-        z = self.factor.solve(q)
-        if self.contact is None or not self.contact.count:
-            return z
-        back = self.contact.relieve(z)
-        return z if back is None else z - back
+        y = self._tangent.down(q)
+        if self.contact is not None and self.contact.count:
+            spots, shares, normals, stiff = self.contact.pressed()
+            known, rows = self._tangent.rows(spots, shares, normals)
+            if known.any():  # Woodbury: what pressed lips take back of the free skin's step
+                root = self._tangent.root(y)
+                between = rows.astype(np.float64) @ rows.T + np.diag(1 / stiff[known])
+                root -= np.linalg.solve(between, rows @ root).astype(np.float32) @ rows
+        return self._tangent.up(y)
+
+    def _refresh(self, x: Floats) -> None:
+        # Factor anew in this shape; old pairs belong to the old factor.
+        self._tangent.refresh(x, np.zeros((0, 4)), np.zeros(0, dtype=np.int64))
+        self._memory.clear()
+        self._debt = 0
+        self.refreshes += 1
 
 
 def _anchors(anchored: ArrayLike, stiffness: ArrayLike, count: int) -> tuple[Ints, Floats]:
