@@ -5,7 +5,8 @@ import pytest
 
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.skin import Material
-from facetwin.twin.skin.shell import bend, bending_ratio, build_shell, membrane
+from facetwin.twin.skin.shell import build_shell, membrane
+from facetwin.twin.skin.strip import bending_ratio
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def stretches(shell, x, g):
 
 
 def folds(shell, x, g):
-    return bend(x, shell.hinges, shell.springs, shell.angles, g)
+    return shell.fold(x, g)
 
 
 @pytest.mark.parametrize("energy", [stretches, folds])

@@ -2,7 +2,7 @@
 
 Every point of one lip, both ways round, has a signed distance to the surface of the other: to the nearest
 point of its triangles, positive outside. Where it is less than the point's clearance the skin pays
-k/2 (clearance - distance)^2. The clearance is `CLEARANCE`, or the distance at rest where that is less, so
+k/2 o^2 (1 + o^2 / 2 `CLEARANCE`^2), o = clearance - distance: soft at first, then harder. The clearance is `CLEARANCE`, or the distance at rest where that is less, so
 that the rest shape bears no load. It is the nearest point that decides, in any direction, and so the same
 rule serves lips that meet edge to edge, one lip tucked behind the other, and rims rolled into the mouth.
 A point whose nearest place is on the open border of the other lip touches nothing: there the surface ends,
@@ -20,7 +20,7 @@ from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.skin.base import FAST, Floats, Ints
 
 CLEARANCE = 2e-4  # m, the distance at which lips begin to press
-MODULUS = 5e9  # N/m per m2 of lip and m of overlap
+MODULUS = 3e8  # N/m per m2 of lip and m of overlap
 DEEP = 2.5e-3  # m, how far inside is still inside
 MARGIN = 2e-3  # m, how far lips may move (together) before candidates are looked up again
 TIE = 1e-9  # share of a squared distance that makes two places equally near
@@ -111,7 +111,7 @@ class _Side:
         self.shares, self.normals = np.zeros((2 * n, 4)), np.zeros((2 * n, 3))
         self.stiff, self._overlaps = np.zeros(2 * n), np.zeros(2 * n)
         self.count = 0
-        self._stiffness = MODULUS * areas
+        self._stiffness = MODULUS * np.maximum(areas, areas.mean())
         self._clearance = np.full(n, CLEARANCE)
         self._lists: Ints | None = None
         self._starts = np.zeros(n + 1, dtype=np.int64)
@@ -197,12 +197,10 @@ def travel(x, seen, points, triangles):
     return np.sqrt(far)
 
 
-@njit(cache=True)
-def lookup(x, points, triangles, reach, starts):
-    """Triangles within reach (m) of each point, one after another; ``starts`` says where each one's begin."""
-    m = triangles.shape[0]
-    balls = np.empty((m, 4))
-    for t in range(m):
+@njit(cache=True, fastmath=FAST)
+def bound(x, triangles, balls):
+    """Balls about triangles: middle and radius, into ``balls`` [shape=(T, 4), m]."""
+    for t in range(triangles.shape[0]):
         for n in range(3):
             balls[t, n] = (x[triangles[t, 0], n] + x[triangles[t, 1], n] + x[triangles[t, 2], n]) / 3
         r = 0.0
@@ -211,7 +209,16 @@ def lookup(x, points, triangles, reach, starts):
             r = max(
                 r, (x[v, 0] - balls[t, 0]) ** 2 + (x[v, 1] - balls[t, 1]) ** 2 + (x[v, 2] - balls[t, 2]) ** 2
             )
-        balls[t, 3] = np.sqrt(r) + reach
+        balls[t, 3] = np.sqrt(r)
+
+
+@njit(cache=True)
+def lookup(x, points, triangles, reach, starts):
+    """Triangles within reach (m) of each point, one after another; ``starts`` says where each one's begin."""
+    m = triangles.shape[0]
+    balls = np.empty((m, 4))
+    bound(x, triangles, balls)
+    balls[:, 3] += reach
     heaps = (m + HEAP - 1) // HEAP  # neighbours lie together, so a ball about each heap spares most tests
     big = np.zeros((heaps, 4))
     for h in range(heaps):
@@ -272,16 +279,23 @@ def press(
         for k in range(3):
             for n in range(3):
                 vertex[triangles[t, k], n] += faces[t, n]
+    balls = np.empty((triangles.shape[0], 4))
+    bound(x, triangles, balls)
     e = 0.0
     count = 0
     for i in range(points.shape[0]):
         p = points[i]
         best, nearest, rival = DEEP * DEEP, -1, -1
+        reach = DEEP
         for s in range(starts[i], starts[i + 1]):
             t = lists[s]
+            bx, by, bz = x[p, 0] - balls[t, 0], x[p, 1] - balls[t, 1], x[p, 2] - balls[t, 2]
+            if bx * bx + by * by + bz * bz > (reach + balls[t, 3]) ** 2:
+                continue
             d2 = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])[0]
             if d2 < best * (1 - TIE):
                 best, nearest, rival = d2, t, -1
+                reach = np.sqrt(best) * (1 + TIE)
             elif d2 < best * (1 + TIE):
                 rival = t
         if nearest < 0:
@@ -324,10 +338,12 @@ def press(
             overlaps[count] = overlap
             count += 1
         for n in range(found, count):
-            stiff[n] /= count - found
-            e += 0.5 * stiff[n] * overlaps[n] * overlaps[n]
+            soft = stiff[n] / (count - found)
+            harder = (overlaps[n] / CLEARANCE) ** 2
+            e += 0.5 * soft * (1 + 0.5 * harder) * overlaps[n] * overlaps[n]
+            stiff[n] = soft * (1 + 3 * harder)
             for m in range(4):
-                f = -stiff[n] * overlaps[n] * shares[n, m]
+                f = -soft * (1 + harder) * overlaps[n] * shares[n, m]
                 for k in range(3):
                     gradient[spots[n, m], k] += f * normals[n, k]
     return e, count

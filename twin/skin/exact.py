@@ -261,15 +261,19 @@ class ExactSkin:
         base = x.copy()
         base[self._held] = goals[self._is_held]
         motion = x + motion - base
-        bar, a = self.energy(base, goals, g), 1.0
+        far = float(np.abs(motion).max())
         x = base + motion
         e = self.energy(x, goals, g)
-        while e > bar and a > 0.02:  # a prediction that makes things worse is followed part of the way only
-            a *= 0.5
-            np.add(base, a * motion, out=x)
+        if not np.isfinite(e) or float(np.abs(self._direction(g.ravel())).max()) > far:
+            # a prediction that makes things worse is followed part of the way only
+            bar, a = self.energy(base, goals, g), 1.0
+            while e > bar and a > 0.02:
+                a *= 0.5
+                np.add(base, a * motion, out=x)
+                e = self.energy(x, goals, g)
+            if e > bar:
+                x = base
             e = self.energy(x, goals, g)
-        if e > bar:
-            x, e = base, self.energy(base, goals, g)
         if not np.isfinite(e):
             return None
         energies = [e]
