@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -31,10 +32,16 @@ class Skin(Protocol):
     rest: Floats
     anchored: Ints
 
-    def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
+    def solve(
+        self,
+        goals: ArrayLike,
+        start: ArrayLike | None = None,
+        poses: Mapping[str, ArrayLike] | None = None,
+    ) -> Floats:
         """Shape for goals of the anchored vertices [shape=(M, 3), m]: vertices [shape=(N, 3), m].
 
-        ``start`` is a shape to begin from, usually the last one. Raises `FaceTwinError` for a wrong shape
+        ``start`` is a shape to begin from, usually the last one; ``poses``, link -> [shape=(4, 4)], where the
+        rigid parts are in the frame of the skin, for skins that touch them. Raises `FaceTwinError` for a wrong shape
         or a number that is not finite.
         """
         ...
@@ -88,9 +95,12 @@ class SolveReport:
     energy : float
         Energy at the end, in J.
     contacts : int
-        Lip points pressed at the end.
+        Points pressed at the end, on the other lip or on hard parts.
     penetration : float
-        How deep the deepest of them lies inside the other lip, in m; 0 where lips only touch.
+        How deep the deepest of them lies inside, in m; 0 where they only touch.
+    depths : dict
+        The same by pair: "lips", and each hard part by its name. Where the rest shape already lies in a part,
+        only what is deeper counts.
     load_steps : int
         In how many parts the motion was made; more than one only where lips might have jumped through.
     trace : float64 [shape=(iterations + load_steps,), J], or empty
@@ -103,6 +113,7 @@ class SolveReport:
     energy: float
     contacts: int = 0
     penetration: float = 0.0
+    depths: dict[str, float] = field(default_factory=dict)
     load_steps: int = 1
     trace: list[list[float]] = field(default_factory=list, repr=False)
 

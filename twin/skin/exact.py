@@ -7,6 +7,7 @@ Touching lips add their stiffness to the preconditioner (Woodbury), so a closure
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -21,10 +22,12 @@ from facetwin.twin.skin.factor import Factor
 from facetwin.twin.skin.memory import Memory
 from facetwin.twin.skin.shell import build_shell
 from facetwin.twin.skin.tangent import Tangent
+from facetwin.twin.skin.walls import Wall, Walls
 
 MEMORY = 12  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
 ROOT = 100  # lip vertices that stand last in the factor, where contacts are added
+TEETH = 40  # and those nearest the teeth
 PATIENCE = 6  # iterations beyond two a solve, after which the stiffness is factored anew
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
 LONGEST = 4e-3  # m, the longest step of a vertex in one iteration
@@ -53,6 +56,8 @@ class ExactSkin:
     foundation : float or float64 [shape=(N,)], N/m per m2
         Springs to rest under the whole skin, like tissue; 0 leaves it free. With it a rigid motion of the
         anchors is no longer a rigid motion of the skin.
+    walls : sequence of Wall
+        Hard parts that the skin lies on: see `walls.py`.
     tolerance : float, m
         A solve ends when the largest preconditioned step of any vertex is below this; 1e-4 for speed,
         1e-5 for calibration.
@@ -76,6 +81,7 @@ class ExactSkin:
         lower_lip: ArrayLike | None = None,
         thickness: ArrayLike | None = None,
         foundation: ArrayLike = 0.0,
+        walls: Sequence[Wall] = (),
         tolerance: float = 1e-4,
         limit: int = 100,
         backend: str | None = None,
@@ -105,6 +111,12 @@ class ExactSkin:
         if upper_lip is not None and lower_lip is not None:
             self.contact = LipContact(self.rest, upper_lip, lower_lip)
             last = self.contact.nearest(ROOT)
+        self.walls: Walls | None = None
+        if len(walls):
+            self.walls = Walls(self.rest, self.shell.areas(), tuple(walls))
+            last = np.union1d(last, self.walls.nearest(TEETH))
+        self._contacts: list[LipContact | Walls] = [c for c in (self.contact, self.walls) if c is not None]
+        self._at = self._seats(None)
         self._tangent = Tangent(self.shell, diagonal, free, last)
         self._debt = 0
         self._memory = Memory(MEMORY, 3 * n)
@@ -118,37 +130,49 @@ class ExactSkin:
         keep = sp.diags(self._free)
         return Factor((keep @ self._matrix @ keep + sp.diags(1 - self._free)).tocsc(), self._backend)
 
-    def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
+    def solve(
+        self,
+        goals: ArrayLike,
+        start: ArrayLike | None = None,
+        poses: Mapping[str, ArrayLike] | None = None,
+    ) -> Floats:
         """Equilibrium for goals [shape=(M, 3), m] of the anchored vertices: vertices [shape=(N, 3), m].
 
         ``start`` [shape=(N, 3), m] is the shape to begin from, the last frame's for a smooth motion; the
-        rest shape without one. How it went is in `report`, also when it did not converge.
+        rest shape without one. ``poses``, link -> [shape=(4, 4)], says where the hard parts' links are in the
+        frame of the skin; links that it leaves out, and all without it, are where they are at rest. How it
+        went is in `report`, also when it did not converge: then the shape is the best that was found.
         Raises `FaceTwinError` for wrong shapes and numbers that are not finite.
         """
-        return self.solve_report(goals, start)[0]
+        return self.solve_report(goals, start, poses=poses)[0]
 
     def solve_report(
         self,
         goals: ArrayLike,
         start: ArrayLike | None = None,
         *,
+        poses: Mapping[str, ArrayLike] | None = None,
         tolerance: float | None = None,
         trace: bool = False,
     ) -> tuple[Floats, SolveReport]:
         """As `solve`, with the report, at another tolerance (m), and with the energies if ``trace``."""
         target = check_points(goals, len(self.anchored), "goals")
+        seats, before = self._seats(poses), self._at
         x = self.rest.copy() if start is None else check_points(start, len(self.rest), "start").copy()
         tolerance = self.tolerance if tolerance is None else tolerance
         if start is None or self._last is None or not np.array_equal(x, self._last):
             self._memory.clear()
             self._tangent.to_rest()
             self._debt = 0
+            before = seats
         begin = x[self.anchored]
         stride = 1.0
         at, iterations, parts, traces = 0.0, 0, 0, []
         while at < 1:
             to = at + stride if at + stride < 1 - 1e-9 else 1.0
             goal = target if to == 1 else begin + (target - begin) * to
+            if self.walls is not None:  # half-way poses need not be quite rigid
+                self.walls.poses = seats if to == 1 else before + (seats - before) * to
             fine = tolerance if to == 1 else max(tolerance, COARSE)
             motion, overlap = self._predict(x, goal)
             overlap = max(overlap, float(np.abs(motion).max()) - FARTHEST)
@@ -172,14 +196,17 @@ class ExactSkin:
             x, done, step, energies = run
             at, parts, iterations = to, parts + 1, iterations + done
             traces.append(energies)
-        self._last = x.copy()
+        self._last, self._at = x.copy(), seats
+        lips = {"lips": self.contact.penetration(x)} if self.contact else {}
+        depths = lips | (self.walls.penetration(x) if self.walls else {})
         self.report = SolveReport(
             iterations=iterations,
             step=step,
             converged=step < tolerance,
             energy=energies[-1],
-            contacts=self.contact.count if self.contact else 0,
-            penetration=self.contact.penetration(x) if self.contact else 0.0,
+            contacts=sum(c.count for c in self._contacts),
+            penetration=max(depths.values(), default=0.0),
+            depths=depths,
             load_steps=parts,
             trace=traces if trace else [],
         )
@@ -188,7 +215,7 @@ class ExactSkin:
     def energy(self, x: Floats, goals: Floats, gradient: Floats, *, contact: bool = True) -> float:
         """Energy in J of a shape [shape=(N, 3)] under goals; its gradient (N) replaces ``gradient``.
 
-        ``contact=False`` leaves out what the lips do to each other.
+        ``contact=False`` leaves out what the skin does to itself and to hard parts.
         """
         gradient[:] = 0
         e = self.shell.energy(x, gradient)
@@ -197,8 +224,9 @@ class ExactSkin:
             u = x - self.rest
             gradient += self._tissue[:, None] * u
             e += 0.5 * float((self._tissue * (u * u).sum(1)).sum())
-        if contact and self.contact is not None and np.isfinite(e):
-            e += self.contact.energy(x, gradient)
+        if contact and np.isfinite(e):
+            for each in self._contacts:
+                e += each.energy(x, gradient)
         gradient[self._held] = 0
         return e
 
@@ -209,6 +237,20 @@ class ExactSkin:
         force[self._pulled] = self._spring[:, None] * motion[~self._is_held]
         flat = force.ravel() - self._matrix @ shift.ravel()
         return shift + self.factor.solve(self._free * flat).reshape(-1, 3)
+
+    def _seats(self, poses: Mapping[str, ArrayLike] | None) -> Floats:
+        # Poses of the links that hard parts ride on, [shape=(L, 4, 4)].
+        links = self.walls.links if self.walls is not None else ()
+        seats = np.tile(np.eye(4), (len(links), 1, 1))
+        for k, link in enumerate(links):
+            if poses is not None and link in poses:
+                pose = np.asarray(poses[link], dtype=np.float64)
+                if pose.shape != (4, 4) or not np.isfinite(pose).all():
+                    raise FaceTwinError(
+                        "not a pose", where=f"poses[{link}]", found=pose.shape, expected="finite (4, 4)"
+                    )
+                seats[k] = pose
+        return seats
 
     def _predict(self, x: Floats, goals: Floats) -> tuple[Floats, float]:
         # The motion from shape x that follows goals, as far as the factor knows the skin, with the lips held
@@ -226,7 +268,7 @@ class ExactSkin:
         def apart(q: Floats) -> Floats:
             nonlocal worst
             y = self._tangent.down(q)
-            if self.contact is None:
+            if not self._contacts:
                 return self._tangent.up(y)
             z = self._tangent.up(y)
             back, worst = self._foresee(x, shift - z.reshape(-1, 3))
@@ -236,10 +278,11 @@ class ExactSkin:
         return motion, worst
 
     def _foresee(self, x: Floats, motion: Floats) -> tuple[Floats | None, float]:
-        # What stops a motion at the other lip, to add [shape=(3N,), m], None if nothing; its worst overlap.
-        assert self.contact is not None
-        spots, shares, normals, stiff, overlap = self.contact.approach(x, motion)
-        worst = float(overlap.max(initial=0.0))
+        # What stops a motion at the other lip and at hard parts, to add [shape=(3N,), m], None if nothing;
+        # its worst overlap between the lips.
+        met = [each.approach(x, motion) for each in self._contacts]
+        worst = float(met[0][4].max(initial=0.0)) if self.contact is not None else 0.0
+        spots, shares, normals, stiff, overlap = (np.concatenate(a) for a in zip(*met))
         known, rows = self._tangent.rows(spots, shares, normals)
         stiff, overlap = stiff[known], overlap[known]
         between = rows.astype(np.float64) @ rows.T + np.diag(1 / stiff)
@@ -315,8 +358,10 @@ class ExactSkin:
 
     def _precondition(self, q: Floats) -> Floats:
         y = self._tangent.down(q)
-        if self.contact is not None and self.contact.count:
-            spots, shares, normals, stiff = self.contact.pressed()
+        if any(each.count for each in self._contacts):
+            spots, shares, normals, stiff = (
+                np.concatenate(a) for a in zip(*(each.pressed() for each in self._contacts))
+            )
             known, rows = self._tangent.rows(spots, shares, normals)
             if known.any():  # Woodbury: what pressed lips take back of the free skin's step
                 root = self._tangent.root(y)
@@ -326,7 +371,12 @@ class ExactSkin:
 
     def _refresh(self, x: Floats) -> None:
         # Factor anew in this shape; old pairs belong to the old factor.
-        self._tangent.refresh(x, np.zeros((0, 4)), np.zeros(0, dtype=np.int64))
+        if self.walls is None:
+            self._tangent.refresh(x, np.zeros((0, 4)), np.zeros(0, dtype=np.int64))
+        else:  # what leans on hard parts now, for the skin beyond the root
+            pressed, springs = self.walls.springs()
+            beyond = ~self._tangent.in_root[pressed]
+            self._tangent.refresh(x, springs[beyond], pressed[beyond])
         self._memory.clear()
         self._debt = 0
         self.refreshes += 1

@@ -50,6 +50,7 @@ class Tangent:
         self._values = np.empty(f.size, dtype=np.float32)
         self._place = np.where(f.place >= f.root, f.place - f.root, -1)  # in the root
         self._split = 3 * f.root
+        self.in_root = self._place >= 0
         if not self._factor(shell.rest, np.zeros((0, 4)), np.zeros(0, np.int64)):
             raise FaceTwinError(
                 "the skin is not held", where="stiffness", found="singular",
