@@ -69,7 +69,7 @@ def build_skin(spec: RigSpec, face: Face, kinematics: Kinematics, *, tolerance: 
 
 
 def hard_parts(face: Face) -> tuple[Wall, ...]:
-    """What the skin lies on: teeth under the lips, eyeballs under the rims of the eyes, bone under the rest."""
+    """What the skin lies on: teeth under lips, eyeballs under the rims of the eyes, bone under the rest."""
     rest, parts = face.rest, {part.name: part for part in face.parts}
     lips = face.vertices_of("upper_lip", "upper_rim", "lower_lip", "lower_rim").astype(np.int64)
     rims = face.vertices_of("eye_rim").astype(np.int64)

@@ -41,8 +41,8 @@ class Skin(Protocol):
         """Shape for goals of the anchored vertices [shape=(M, 3), m]: vertices [shape=(N, 3), m].
 
         ``start`` is a shape to begin from, usually the last one; ``poses``, link -> [shape=(4, 4)], where the
-        rigid parts are in the frame of the skin, for skins that touch them. Raises `FaceTwinError` for a wrong shape
-        or a number that is not finite.
+        rigid parts are in the frame of the skin, for skins that touch them. Raises `FaceTwinError` for a wrong
+        shape or a number that is not finite.
         """
         ...
 

@@ -26,8 +26,8 @@ from facetwin.twin.skin.walls import Wall, Walls
 
 MEMORY = 12  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
-ROOT = 100  # lip vertices that stand last in the factor, where contacts are added
-TEETH = 40  # and those nearest the teeth
+ROOT = 150  # lip vertices that stand last in the factor, where contacts are added
+TEETH = 30  # and those nearest the teeth
 PATIENCE = 6  # iterations beyond two a solve, after which the stiffness is factored anew
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
 LONGEST = 4e-3  # m, the longest step of a vertex in one iteration
@@ -96,6 +96,7 @@ class ExactSkin:
         held = np.isinf(self.stiffness)
         self._held = self.anchored[held]
         self._pulled = self.anchored[~held]
+        self._rows = np.flatnonzero(~held)
         self._is_held, self._spring = held, self.stiffness[~held]
         self._tissue = np.asarray(foundation, dtype=np.float64) * self.shell.areas()
 
@@ -219,11 +220,7 @@ class ExactSkin:
         """
         gradient[:] = 0
         e = self.shell.energy(x, gradient)
-        e += pull(x, goals[~self._is_held], self._pulled, self._spring, gradient)
-        if self._tissue.any():
-            u = x - self.rest
-            gradient += self._tissue[:, None] * u
-            e += 0.5 * float((self._tissue * (u * u).sum(1)).sum())
+        e += ground(x, self.rest, self._tissue, goals, self._rows, self._pulled, self._spring, gradient)
         if contact and np.isfinite(e):
             for each in self._contacts:
                 e += each.energy(x, gradient)
@@ -362,11 +359,7 @@ class ExactSkin:
             spots, shares, normals, stiff = (
                 np.concatenate(a) for a in zip(*(each.pressed() for each in self._contacts))
             )
-            known, rows = self._tangent.rows(spots, shares, normals)
-            if known.any():  # Woodbury: what pressed lips take back of the free skin's step
-                root = self._tangent.root(y)
-                between = rows.astype(np.float64) @ rows.T + np.diag(1 / stiff[known])
-                root -= np.linalg.solve(between, rows @ root).astype(np.float32) @ rows
+            self._tangent.relieve(y, spots, shares, normals, stiff)
         return self._tangent.up(y)
 
     def _refresh(self, x: Floats) -> None:
@@ -405,13 +398,19 @@ def _anchors(anchored: ArrayLike, stiffness: ArrayLike, count: int) -> tuple[Int
 
 
 @njit(cache=True, fastmath=FAST)
-def pull(x, goals, pulled, spring, gradient):
-    """Energy in J of the anchor springs; adds its gradient (N) to ``gradient`` [shape=(N, 3)]."""
+def ground(x, rest, tissue, goals, rows, pulled, spring, gradient):
+    """Energy in J of tissue and anchor springs; adds its gradient (N) to ``gradient`` [shape=(N, 3)]."""
     e = 0.0
-    for i in range(pulled.shape[0]):
-        v = pulled[i]
+    for v in range(x.shape[0]):
+        k = tissue[v]
         for n in range(3):
-            d = x[v, n] - goals[i, n]
+            d = x[v, n] - rest[v, n]
+            gradient[v, n] += k * d
+            e += 0.5 * k * d * d
+    for i in range(pulled.shape[0]):
+        v, row = pulled[i], rows[i]
+        for n in range(3):
+            d = x[v, n] - goals[row, n]
             gradient[v, n] += spring[i] * d
             e += 0.5 * spring[i] * d * d
     return e

@@ -1,9 +1,9 @@
-"""A sparse Cholesky factor made for one skin: cheap to make again in every pose, cheaper still to solve with.
+"""A sparse Cholesky factor made for one skin: made again in every pose that asks for it, cheap to solve with.
 
-Multifrontal, over nested dissection of the mesh: the skin is cut in two along a strip of vertices, each half
-again, and so on; every strip and every last patch is a *front*, a small dense matrix. Chosen vertices (where
-skin touches skin) are eliminated last, all in one front, the root, so that contacts can be added to it
-without touching the rest. Single precision: it only proposes steps, gradients decide.
+Multifrontal: vertices that are eliminated together are a *front*, a small dense matrix; their order is that of
+minimum degree. Chosen vertices (where skin touches skin or teeth) are eliminated last, all in one front, the
+root, so that contacts can be added to it without touching the rest. Single precision: it only proposes
+steps, gradients decide.
 Not here: what the entries are (`tangent.py`), equilibrium (`exact.py`).
 """
 
@@ -15,10 +15,10 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse.linalg import splu
 
-from facetwin.twin.skin.base import FAST, Floats, Ints
+from facetwin.twin.skin.base import FAST, Ints
 
-LEAF = 6  # vertices that always make one front
-WASTE = 0.12  # share of zeros for which two fronts become one
+LEAF = 4  # vertices that always make one front
+WASTE = 0.06  # share of zeros for which two fronts become one
 BLOCK = 48  # rows that plain loops factor; larger fronts are halved
 Singles = NDArray[np.float32]
 
@@ -28,8 +28,6 @@ class Fronts:
 
     Parameters
     ----------
-    points : float64 [shape=(N, 3), m]
-        Where the vertices are: the cuts are made by place.
     pairs : int64 [shape=(P, 2)]
         Vertices whose entries are not zero.
     free : bool [shape=(N,)]
@@ -49,8 +47,8 @@ class Fronts:
         Numbers that the factor stores.
     """
 
-    def __init__(self, points: Floats, pairs: Ints, free: NDArray[np.bool_], last: Ints) -> None:
-        n = len(points)
+    def __init__(self, pairs: Ints, free: NDArray[np.bool_], last: Ints) -> None:
+        n = len(free)
         kept = pairs[free[pairs].all(1) & (pairs[:, 0] != pairs[:, 1])]
         both = np.concatenate([kept, kept[:, ::-1]])
         both = np.unique(both, axis=0)
@@ -133,8 +131,8 @@ class Fronts:
         """
         return bool(
             _factor(
-                values, room, self.first, self.border_start, self.local, self.child_start, self.children, self.square, self.tall,
-                self.update,
+                values, room, self.first, self.border_start, self.local, self.child_start, self.children,
+                self.square, self.tall, self.update,
             )
         )  # fmt: skip
 
@@ -340,7 +338,7 @@ def _hand_on(room, border_start, local, update, child, w, own):
 
 @njit(cache=True, fastmath=FAST)
 def _down(values, right, first, border_start, border, square, tall):
-    y = np.empty(3 * len(border) + 3, dtype=np.float32)
+    y = np.empty(right.shape[0], dtype=np.float32)
     for f in range(first.shape[0] - 1):
         o, k = 3 * first[f], 3 * (first[f + 1] - first[f])
         s = square[f]
@@ -354,17 +352,21 @@ def _down(values, right, first, border_start, border, square, tall):
         t = tall[f]
         for v in range(border_start[f], border_start[f + 1]):
             q = 3 * border[v]
-            for m in range(3):
-                total = np.float32(0)
-                for j in range(k):
-                    total += values[t + j] * y[j]
-                right[q + m] -= total
-                t += k
+            one, two, three = np.float32(0), np.float32(0), np.float32(0)
+            for j in range(k):  # three rows at once: a vertex
+                w = y[j]
+                one += values[t + j] * w
+                two += values[t + k + j] * w
+                three += values[t + 2 * k + j] * w
+            right[q] -= one
+            right[q + 1] -= two
+            right[q + 2] -= three
+            t += 3 * k
 
 
 @njit(cache=True, fastmath=FAST)
 def _up(values, right, first, border_start, border, square, tall):
-    y = np.empty(3 * len(border) + 3, dtype=np.float32)
+    y = np.empty(right.shape[0], dtype=np.float32)
     for f in range(first.shape[0] - 2, -1, -1):
         o, k = 3 * first[f], 3 * (first[f + 1] - first[f])
         for j in range(k):
@@ -373,11 +375,10 @@ def _up(values, right, first, border_start, border, square, tall):
         t = tall[f]
         for v in range(border_start[f], border_start[f + 1]):
             q = 3 * border[v]
-            for m in range(3):
-                w = right[q + m]
-                for j in range(k):
-                    y[j] -= w * values[t + j]
-                t += k
+            one, two, three = right[q], right[q + 1], right[q + 2]
+            for j in range(k):
+                y[j] -= one * values[t + j] + two * values[t + k + j] + three * values[t + 2 * k + j]
+            t += 3 * k
         s = square[f]
         for i in range(k):
             w = y[i]

@@ -40,7 +40,7 @@ class Tangent:
         self._shell, self._springs = shell, springs
         t, h = shell.triangles, shell.hinges
         pairs = [h[:, list(p)] for p in ENDS[4:]] + [t[:, list(p)] for p in CORNERS[3:]]
-        self._fronts = f = Fronts(shell.rest, np.concatenate(pairs), free, last)
+        self._fronts = f = Fronts(np.concatenate(pairs), free, last)
         self._corners = np.stack([f.targets(t[:, a], t[:, b]) for a, b in CORNERS], axis=1)  # (T, 6, 3)
         self._ends = np.stack([f.targets(h[:, a], h[:, b]) for a, b in ENDS], axis=1)  # (H, 10, 3)
         every = np.arange(len(shell.rest))
@@ -68,7 +68,7 @@ class Tangent:
             self.at_rest = True
 
     def refresh(self, x: Floats, walls: Floats, pressed: Ints) -> None:
-        """Factor the stiffness in shape ``x``; ``walls`` [shape=(m, 4)] are springs (n, N/m) at ``pressed`` vertices."""
+        """Factor the stiffness in shape ``x``, with springs ``walls`` [shape=(m, 4)] (normal, N/m) at ``pressed``."""
         self.at_rest = False
         if self._factor(x, walls, pressed):
             self._root = self._turned()
@@ -95,6 +95,15 @@ class Tangent:
     def root(self, y: Singles) -> Singles:
         """The root's part of ``y``, a view [shape=(3R,)]."""
         return y[self._split :]
+
+    def relieve(self, y: Singles, spots: Ints, shares: Floats, normals: Floats, stiff: Floats) -> None:
+        """Take from the first half of a step what pressed contacts resist (Woodbury), in place."""
+        known, rows = self.rows(spots, shares, normals)
+        if len(rows):
+            root = self.root(y)
+            between = np.dot(rows, rows.T)
+            between[np.diag_indices(len(rows))] += (1 / stiff[known]).astype(np.float32)
+            root -= np.linalg.solve(between, rows @ root) @ rows
 
     def from_root(self, part: Singles) -> Floats:
         """The step that a change of the root's part [shape=(3R,)] brings."""
@@ -174,7 +183,6 @@ def assemble_hinges(x, triangles, hinges, sides, stiff, targets, values):
     slope = np.empty(12)
     for h in range(hinges.shape[0]):
         hinge_slope(x, hinges, sides, normals, h, slope)
-        q = 0
         for a in range(4):
             _add_rank_one(slope, a, a, stiff[h], targets[h, a], values)
         q = 4
@@ -238,7 +246,6 @@ def assemble_membrane(x, triangles, slopes, volumes, mu, targets, values):
         twist, flip = max(k * (1 - cube), 0.0), k * (1 + cube)
         shear, cross = 0.5 * (twist + flip), 0.5 * (flip - twist)
         tilt1, tilt2 = max(k * (1 - both / one), 0.0), max(k * (1 - both / two), 0.0)
-        z = 0
         for z in range(6):
             a = z if z < 3 else (0 if z < 5 else 1)
             b = z if z < 3 else (1 if z == 3 else 2)

@@ -20,10 +20,9 @@ from facetwin.twin.skin.base import FAST, Floats, Ints
 from facetwin.twin.skin.contact import CLEARANCE, MODULUS
 
 BONE = 5e-3  # m, from the skin's face to the bone
-YIELDING = 0.3  # stiffness of eyeballs and bone under skin, as a share of that between lips
+YIELDING = 0.1  # stiffness of eyeballs and bone under skin, as a share of that between lips
 ROUND = 1e-3  # m, radius of a tooth's edges
 BALL, ARCH, PLANE = 0, 1, 2
-TOUCH = 3e-4  # m, what lies this near an eyeball at rest touches it
 REACH = 4e-3  # m, beyond which a wall is not felt
 
 
@@ -165,11 +164,10 @@ class Walls:
         return {name: float(deeper[self._of == k].max()) for k, name in enumerate(self.names)}
 
     def nearest(self, count: int) -> Ints:
-        """Points that lie nearest the teeth at rest, and all that touch an eyeball there."""
-        apart = self._clearance + self._distance
-        teeth, eyes = np.flatnonzero(self._kinds == ARCH), np.flatnonzero(self._kinds == BALL)
-        near = teeth[np.argsort(apart[teeth], kind="stable")[:count]]
-        return np.unique(self._points[np.concatenate([near, eyes[apart[eyes] < TOUCH]])])
+        """Points that lie nearest the teeth at rest."""
+        teeth = np.flatnonzero(self._kinds == ARCH)
+        near = np.argsort((self._clearance + self._distance)[teeth], kind="stable")[:count]
+        return np.unique(self._points[teeth[near]])
 
 
 def _spots(points: Ints) -> Ints:
