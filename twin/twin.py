@@ -23,6 +23,8 @@ from facetwin.twin.spec import RigSpec
 SOLVERS = ("exact", "linear")
 #: lips and rims are cast this many times as thick as the skin: thin ones crumple
 LIPS = 2.0
+#: closed borders of a face: its edge, two eyes, the mouth
+OPENINGS = 4
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def build_skin(spec: RigSpec, face: Face, kinematics: Kinematics, *, tolerance: 
         lower_lip=face.triangles_of("lower_lip", "lower_rim"),
         foundation=m.foundation * (1 - face.jaw_share),  # what the jaw carries is not held to the skull
         thickness=np.where(face.labels == 0, m.thickness, LIPS * m.thickness),
+        openings=OPENINGS,
         walls=hard_parts(face),
         tolerance=tolerance,
     )

@@ -40,9 +40,9 @@ class Skin(Protocol):
     ) -> Floats:
         """Shape for goals of the anchored vertices [shape=(M, 3), m]: vertices [shape=(N, 3), m].
 
-        ``start`` is a shape to begin from, usually the last one; ``poses``, link -> [shape=(4, 4)], where the
-        rigid parts are in the frame of the skin, for skins that touch them. Raises `FaceTwinError` for a wrong
-        shape or a number that is not finite.
+        ``start`` is a shape to begin from, usually the last one; ``poses``, link -> [shape=(4, 4)], where
+        rigid parts are in the frame of the skin, for skins that touch them. Raises `FaceTwinError` for a
+        wrong shape or a number that is not finite.
         """
         ...
 
@@ -116,6 +116,37 @@ class SolveReport:
     depths: dict[str, float] = field(default_factory=dict)
     load_steps: int = 1
     trace: list[list[float]] = field(default_factory=list, repr=False)
+
+
+#: m, two solutions farther apart than this are two equilibria
+APART = 3e-4
+
+
+@dataclass(frozen=True)
+class Branches:
+    """One set of goals reached by two ways.
+
+    Attributes
+    ----------
+    by_path, from_rest : float64 [shape=(N, 3), m]
+        The two shapes.
+    farthest, mean : float
+        How far they are apart, in m.
+    path, rest : SolveReport
+        How the solves went.
+    """
+
+    by_path: Floats
+    from_rest: Floats
+    farthest: float
+    mean: float
+    path: SolveReport
+    rest: SolveReport
+
+    @property
+    def buckled(self) -> bool:
+        """Whether they are two equilibria (farther apart than `APART`), not one."""
+        return self.farthest > APART
 
 
 def check_points(value: ArrayLike, count: int, where: str) -> Floats:

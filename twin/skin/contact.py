@@ -2,9 +2,10 @@
 
 Every point of one lip, both ways round, has a signed distance to the surface of the other: to the nearest
 point of its triangles, positive outside. Where it is less than the point's clearance the skin pays
-k/2 o^2 (1 + o^2 / 2 `CLEARANCE`^2), o = clearance - distance: soft at first, then harder. The clearance is
-`CLEARANCE`, or the distance at rest where that is less, so that the rest shape bears no load. It is the nearest point that decides, in any direction, and so the same
-rule serves lips that meet edge to edge, one lip tucked behind the other, and rims rolled into the mouth.
+k/2 o^2 (1 + o^2 / 2 c^2), o = clearance - distance, c = `CLEARANCE`: soft at first, then harder. The
+clearance is c, or the distance at rest where that is less, so that the rest shape bears no load. It is the
+nearest point that decides, in any direction, and so the same rule serves lips that meet edge to edge, one lip
+tucked behind the other, and rims rolled into the mouth.
 A point whose nearest place is on the open border of the other lip touches nothing: there the surface ends,
 and with it inside and outside. Deeper than `DEEP` there is no saying on which side a point is; the solver
 takes steps too short to get there.

@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.skin.base import FAST, Floats, Ints, Material, SolveReport, check_points
+from facetwin.twin.skin.base import FAST, Branches, Floats, Ints, Material, SolveReport, check_points
 from facetwin.twin.skin.contact import LipContact
 from facetwin.twin.skin.factor import Factor
 from facetwin.twin.skin.memory import Memory
@@ -56,6 +56,8 @@ class ExactSkin:
     foundation : float or float64 [shape=(N,)], N/m per m2
         Springs to rest under the whole skin, like tissue; 0 leaves it free. With it a rigid motion of the
         anchors is no longer a rigid motion of the skin.
+    openings : int, optional
+        Closed borders that the mesh should have; checked where given.
     walls : sequence of Wall
         Hard parts that the skin lies on: see `walls.py`.
     tolerance : float, m
@@ -81,13 +83,14 @@ class ExactSkin:
         lower_lip: ArrayLike | None = None,
         thickness: ArrayLike | None = None,
         foundation: ArrayLike = 0.0,
+        openings: int | None = None,
         walls: Sequence[Wall] = (),
         tolerance: float = 1e-4,
         limit: int = 100,
         backend: str | None = None,
     ) -> None:
         self.material = material or Material()
-        self.shell = build_shell(rest, triangles, self.material, thickness)
+        self.shell = build_shell(rest, triangles, self.material, thickness, openings)
         self.rest = self.shell.rest
         self.triangles = self.shell.triangles
         n = len(self.rest)
@@ -212,6 +215,24 @@ class ExactSkin:
             trace=traces if trace else [],
         )
         return x, self.report
+
+    def branches(
+        self,
+        goals: ArrayLike,
+        start: ArrayLike,
+        poses: Mapping[str, ArrayLike] | None = None,
+        *,
+        tolerance: float = 1e-5,
+    ) -> Branches:
+        """Whether the shape for these goals depends on where one comes from: from ``start`` and from rest.
+
+        Both are solved to ``tolerance`` (m) and compared. A skin that buckled has several equilibria; which
+        one it takes is then a matter of its past, and `Branches.buckled` says so.
+        """
+        there, one = self.solve_report(goals, start, poses=poses, tolerance=tolerance)
+        here, two = self.solve_report(goals, poses=poses, tolerance=tolerance)
+        apart = np.linalg.norm(there - here, axis=1)
+        return Branches(there, here, float(apart.max()), float(apart.mean()), one, two)
 
     def energy(self, x: Floats, goals: Floats, gradient: Floats, *, contact: bool = True) -> float:
         """Energy in J of a shape [shape=(N, 3)] under goals; its gradient (N) replaces ``gradient``.

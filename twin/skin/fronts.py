@@ -1,8 +1,8 @@
-"""A sparse Cholesky factor made for one skin: made again in every pose that asks for it, cheap to solve with.
+"""A sparse Cholesky factor made for one skin: made again in every pose that asks for it, cheap to use.
 
-Multifrontal: vertices that are eliminated together are a *front*, a small dense matrix; their order is that of
-minimum degree. Chosen vertices (where skin touches skin or teeth) are eliminated last, all in one front, the
-root, so that contacts can be added to it without touching the rest. Single precision: it only proposes
+Multifrontal: vertices that are eliminated together are a *front*, a small dense matrix; their order is that
+of minimum degree. Chosen vertices (where skin touches skin or teeth) are eliminated last, all in one front,
+the root, so that contacts can be added to it without touching the rest. Single precision: it only proposes
 steps, gradients decide.
 Not here: what the entries are (`tangent.py`), equilibrium (`exact.py`).
 """

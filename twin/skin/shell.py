@@ -14,6 +14,8 @@ import numpy as np
 import scipy.sparse as sp
 from numba import njit
 from numpy.typing import ArrayLike
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.skin.base import FAST, Floats, Ints, Material
@@ -21,6 +23,7 @@ from facetwin.twin.skin.bending import area_normals, bend, hinge_angles, hinge_s
 
 #: a triangle squashed below this share of its area squared ends the line search
 FLAT = 1e-6
+SAME = 1e-6  # m, nearer vertices are one place
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,19 @@ class Shell:
 
 
 def build_shell(
-    rest: ArrayLike, triangles: ArrayLike, material: Material, thickness: ArrayLike | None = None
+    rest: ArrayLike,
+    triangles: ArrayLike,
+    material: Material,
+    thickness: ArrayLike | None = None,
+    openings: int | None = None,
 ) -> Shell:
     """Shell of a triangle mesh, vertices [shape=(N, 3), m] and triangles [shape=(T, 3)].
 
     ``thickness`` [shape=(T,), m] is that of each triangle where the material's does not hold everywhere.
-    Raises `FaceTwinError` for indices out of range, flat triangles, or an edge with three triangles.
+    ``openings`` is the number of closed borders that it should have (a face: eyes, mouth, outer edge); any
+    number without it. Raises `FaceTwinError` for indices out of range, vertices without a triangle or twice
+    in one place, flat triangles, an edge with three triangles, neighbours that face opposite ways, and
+    other openings.
     """
     v = np.ascontiguousarray(rest, dtype=np.float64)
     f = np.ascontiguousarray(triangles, dtype=np.int64)
@@ -119,6 +129,15 @@ def build_shell(
         raise FaceTwinError(
             "vertex out of range", where="skin triangles", found=int(f.max()), expected=f"below {len(v)}"
         )
+    unused = np.setdiff1d(np.arange(len(v)), f)
+    if len(unused):
+        raise FaceTwinError("vertex without a triangle", where="skin rest", found=int(unused[0]))
+    twins = cKDTree(v).query_pairs(SAME, output_type="ndarray")
+    if len(twins):
+        raise FaceTwinError(
+            "two vertices in one place", where="skin rest", found=tuple(twins[0].tolist()),
+            hint="merge them: the skin would have a slit there",
+        )  # fmt: skip
     e1, e2 = v[f[:, 1]] - v[f[:, 0]], v[f[:, 2]] - v[f[:, 0]]
     normal = np.cross(e1, e2)
     area = np.linalg.norm(normal, axis=1) / 2
@@ -133,6 +152,11 @@ def build_shell(
     g12 = np.linalg.inv(edges)  # (T, 2, 2): row e is the gradient of corner e + 1
     slopes = np.concatenate([-g12.sum(1, keepdims=True), g12], axis=1)
     hinges, sides = _hinges(f)
+    found = _openings(f)
+    if openings is not None and found != openings:
+        raise FaceTwinError(
+            "holes where none may be", where="skin triangles", found=f"{found} openings", expected=openings
+        )
     deep = material.thickness if thickness is None else thickness
     deep = np.broadcast_to(np.asarray(deep, dtype=np.float64), area.shape)
     if not (np.isfinite(deep).all() and (deep > 0).all()):
@@ -164,6 +188,20 @@ def _hinges(triangles: Ints) -> tuple[Ints, Ints]:
     return np.stack([start[one], end[one], apex[one], apex[two]], axis=1), np.stack(
         [one // 3, two // 3], axis=1
     )
+
+
+def _openings(triangles: Ints) -> int:
+    # How many closed borders: vertices on open edges, joined along them.
+    ends = np.stack([triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()], axis=1)
+    key = np.sort(ends, axis=1)
+    edges, uses = np.unique(key, axis=0, return_counts=True)
+    open_edges = edges[uses == 1]
+    if not len(open_edges):
+        return 0
+    vertices, joined = np.unique(open_edges, return_inverse=True)
+    joined = joined.reshape(-1, 2)
+    graph = sp.coo_matrix((np.ones(len(joined)), joined.T), shape=(len(vertices),) * 2)
+    return int(connected_components(graph, directed=False)[0])
 
 
 def _assemble(n: int, elements: Ints, blocks: Floats) -> sp.csc_matrix:

@@ -68,7 +68,10 @@ class Tangent:
             self.at_rest = True
 
     def refresh(self, x: Floats, walls: Floats, pressed: Ints) -> None:
-        """Factor the stiffness in shape ``x``, with springs ``walls`` [shape=(m, 4)] (normal, N/m) at ``pressed``."""
+        """Factor the stiffness in shape ``x``.
+
+        ``walls`` [shape=(m, 4)] are springs (direction, N/m) to ground at the vertices ``pressed``.
+        """
         self.at_rest = False
         if self._factor(x, walls, pressed):
             self._root = self._turned()
