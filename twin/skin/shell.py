@@ -129,9 +129,6 @@ def build_shell(
         raise FaceTwinError(
             "vertex out of range", where="skin triangles", found=int(f.max()), expected=f"below {len(v)}"
         )
-    unused = np.setdiff1d(np.arange(len(v)), f)
-    if len(unused):
-        raise FaceTwinError("vertex without a triangle", where="skin rest", found=int(unused[0]))
     twins = cKDTree(v).query_pairs(SAME, output_type="ndarray")
     if len(twins):
         raise FaceTwinError(
@@ -152,6 +149,9 @@ def build_shell(
     g12 = np.linalg.inv(edges)  # (T, 2, 2): row e is the gradient of corner e + 1
     slopes = np.concatenate([-g12.sum(1, keepdims=True), g12], axis=1)
     hinges, sides = _hinges(f)
+    unused = np.setdiff1d(np.arange(len(v)), f)
+    if len(unused):
+        raise FaceTwinError("vertex without a triangle", where="skin rest", found=int(unused[0]))
     found = _openings(f)
     if openings is not None and found != openings:
         raise FaceTwinError(
