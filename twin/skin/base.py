@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,8 @@ from facetwin.twin.errors import FaceTwinError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+#: contacts: vertices and shares (m, 4), normals (m, 3), stiffness (m,), and where asked overlaps (m,)
+Contacts = tuple[NDArray[Any], ...]
 #: numba: reassociation is allowed, infinities and NaN keep their meaning
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 

@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.skin.base import FAST, Floats, Ints
+from facetwin.twin.skin.base import FAST, Contacts, Floats, Ints
 
 CLEARANCE = 2e-4  # m, the distance at which lips begin to press
 MODULUS = 3e8  # N/m per m2 of lip and m of overlap
@@ -75,12 +75,12 @@ class LipContact:
         """Depth of the deepest lip point inside the other lip, in m, 0 if there is none."""
         return max(side.depth(x) for side in self._sides)
 
-    def pressed(self) -> tuple[Floats, ...]:
+    def pressed(self) -> Contacts:
         """Contacts of the last `energy`: vertices, shares [shape=(m, 4)], normals, stiffness [shape=(m,)]."""
-        parts = [(a.spots, a.shares, a.normals, a.stiff, a.count) for a in self._sides]
-        return tuple(np.concatenate([part[k][: part[4]] for part in parts]) for k in range(4))
+        parts = [[part[: a.count] for part in (a.spots, a.shares, a.normals, a.stiff)] for a in self._sides]
+        return tuple(np.concatenate(part) for part in zip(*parts))
 
-    def approach(self, x: Floats, motion: Floats) -> tuple[Floats, ...]:
+    def approach(self, x: Floats, motion: Floats) -> Contacts:
         """Contacts that a motion [shape=(N, 3), m] from ``x`` makes, as `pressed`, and their overlaps (m).
 
         Every point is judged by the plane of its nearest place before the motion.
@@ -144,7 +144,7 @@ class _Side:
     def depth(self, x: Floats) -> float:
         return max(0.0, -float(self.distances(x).min()))
 
-    def approach(self, x: Floats, motion: Floats) -> tuple[Floats, ...]:
+    def approach(self, x: Floats, motion: Floats) -> Contacts:
         # Vertices, shares, normals, stiffness and overlap of points that the motion makes meet a triangle.
         self._candidates(x)
         n = len(self.points)

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.skin.base import FAST, Floats, Ints
+from facetwin.twin.skin.base import FAST, Contacts, Floats, Ints
 from facetwin.twin.skin.contact import CLEARANCE, MODULUS
 
 BONE = 5e-3  # m, from the skin's face to the bone
@@ -141,7 +141,7 @@ class Walls:
         )  # fmt: skip
         return e
 
-    def pressed(self) -> tuple[Floats, ...]:
+    def pressed(self) -> Contacts:
         """Contacts of the last `energy`, as `LipContact.pressed`: one vertex each."""
         p, w = self._pressed[: self.count], self._walls[: self.count]
         return _spots(p), _shares(self.count), w[:, :3], w[:, 3]
@@ -150,7 +150,7 @@ class Walls:
         """The same: vertices [shape=(m,)], and normals and stiffness [shape=(m, 4)]."""
         return self._pressed[: self.count], self._walls[: self.count]
 
-    def approach(self, x: Floats, motion: Floats) -> tuple[Floats, ...]:
+    def approach(self, x: Floats, motion: Floats) -> Contacts:
         """Contacts that a motion makes, as `LipContact.approach`."""
         self.distances(x)
         overlap = self._clearance - self._distance - (self._normal * motion[self._points]).sum(1)
