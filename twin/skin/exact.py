@@ -29,6 +29,7 @@ ARMIJO = 1e-4
 ROOT = 150  # lip vertices that stand last in the factor, where contacts are added
 TEETH = 30  # and those nearest the teeth
 PATIENCE = 6  # iterations beyond two a solve, after which the stiffness is factored anew
+STALE = 3e-3  # m, how far the skin may have moved from where the factor was made that judges it
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
 LONGEST = 4e-3  # m, the longest step of a vertex in one iteration
 STRIDE = 6e-3  # m, the longest step of a lip while the lips are near each other
@@ -123,6 +124,7 @@ class ExactSkin:
         self._at = self._seats(None)
         self._tangent = Tangent(self.shell, diagonal, free, last)
         self._debt = 0
+        self._factored = self.rest
         self._memory = Memory(MEMORY, 3 * n)
         self._last: Floats | None = None
         self.refreshes = 0
@@ -167,6 +169,7 @@ class ExactSkin:
         if start is None or self._last is None or not np.array_equal(x, self._last):
             self._memory.clear()
             self._tangent.to_rest()
+            self._factored = self.rest
             self._debt = 0
             before = seats
         begin = x[self.anchored]
@@ -345,8 +348,12 @@ class ExactSkin:
                 self._refresh(x)
             p = self._direction(g.ravel())
             size = float(np.abs(p).max())
-            if size < tolerance or iteration == self.limit:
+            if size < 1e-3 * tolerance or iteration == self.limit:
                 return x, iteration, size, energies
+            if size < tolerance and float(np.abs(x - self._factored).max()) > STALE:
+                self._refresh(x)  # a factor of another shape is no judge
+                continue
+            last = size < tolerance  # the step that says so is taken too
             slope = -float(g.ravel() @ p)
             a = min(1.0, LONGEST / size)
             if self.contact is not None and self.contact.count:
@@ -361,13 +368,15 @@ class ExactSkin:
                 a *= 0.5
             else:
                 self.energy(x, goals, g)  # the contacts are those of x again
-                if self._memory.empty:
+                if last or self._memory.empty:
                     return x, iteration, size, energies
                 self._memory.clear()  # old pairs mislead: begin afresh from here
                 continue
             self._memory.push(-a * p, (other - g).ravel())
             x, trial, g, other, e = trial, x, other, g, after
             energies.append(e)
+            if last:
+                return x, iteration + 1, size, energies
         raise AssertionError("the loop returns")
 
     def _direction(self, gradient: Floats) -> Floats:
@@ -393,6 +402,7 @@ class ExactSkin:
             self._tangent.refresh(x, springs[beyond], pressed[beyond])
         self._memory.clear()
         self._debt = 0
+        self._factored = x.copy()
         self.refreshes += 1
 
 
