@@ -18,6 +18,7 @@ from facetwin.twin.skin.bending import area_normals, hinge_slope
 from facetwin.twin.skin.fronts import Fronts, Singles
 from facetwin.twin.skin.shell import Shell
 
+FLOOR = -10.0  # share of the shear stiffness that compression may take away
 CORNERS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # vertex pairs of a triangle
 ENDS = ((0, 0), (1, 1), (2, 2), (3, 3), (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))  # and of a hinge
 
@@ -73,7 +74,8 @@ class Tangent:
         ``walls`` [shape=(m, 4)] are springs (direction, N/m) to ground at the vertices ``pressed``.
         """
         self.at_rest = False
-        if self._factor(x, walls, pressed):
+        # with what compression takes away, where that leaves it positive: so a fold is seen coming
+        if self._factor(x, walls, pressed, FLOOR) or self._factor(x, walls, pressed):
             self._root = self._turned()
         else:
             self.to_rest()
@@ -117,11 +119,13 @@ class Tangent:
     def _turned(self) -> Singles:
         return np.ascontiguousarray(self._fronts.root_inverse(self._values).T)
 
-    def _factor(self, x: Floats, walls: Floats, pressed: Ints) -> bool:
+    def _factor(self, x: Floats, walls: Floats, pressed: Ints, floor: float = 0.0) -> bool:
         s = self._shell
         self._values[:] = 0
         assemble_ground(self._alone, self._springs, walls, pressed, self._values)
-        assemble_membrane(x, s.triangles, s.slopes, s.volumes, s.material.shear, self._corners, self._values)
+        assemble_membrane(
+            x, s.triangles, s.slopes, s.volumes, s.material.shear, floor, self._corners, self._values
+        )
         assemble_hinges(x, s.triangles, s.hinges, s.sides, self._stiff, self._ends, self._values)
         return self._fronts.factor(self._values, self._room)
 
@@ -206,7 +210,7 @@ def _add_rank_one(slope, a, b, k, target, values):
 
 
 @njit(cache=True, fastmath=FAST)
-def assemble_membrane(x, triangles, slopes, volumes, mu, targets, values):
+def assemble_membrane(x, triangles, slopes, volumes, mu, floor, targets, values):
     """Add the membranes' stiffness, without its negative part, at ``targets`` [shape=(T, 6, 3)].
 
     In the frame of the principal stretches s, t the Hessian falls apart: a 2 x 2 block of the stretches, a
@@ -246,9 +250,9 @@ def assemble_membrane(x, triangles, slopes, volumes, mu, targets, values):
         both = 1.0 / (one * two)
         cube = both / (long * short)
         k11, k22, k12 = k * (1 + 3 * both / one), k * (1 + 3 * both / two), 2 * k * cube
-        twist, flip = max(k * (1 - cube), 0.0), k * (1 + cube)
+        twist, flip = max(k * (1 - cube), floor * k), k * (1 + cube)
         shear, cross = 0.5 * (twist + flip), 0.5 * (flip - twist)
-        tilt1, tilt2 = max(k * (1 - both / one), 0.0), max(k * (1 - both / two), 0.0)
+        tilt1, tilt2 = max(k * (1 - both / one), floor * k), max(k * (1 - both / two), floor * k)
         for z in range(6):
             a = z if z < 3 else (0 if z < 5 else 1)
             b = z if z < 3 else (1 if z == 3 else 2)
