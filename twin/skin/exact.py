@@ -29,6 +29,7 @@ ARMIJO = 1e-4
 ROOT = 150  # lip vertices that stand last in the factor, where contacts are added
 TEETH = 30  # and those nearest the teeth
 PATIENCE = 6  # iterations beyond two a solve, after which the stiffness is factored anew
+CAUTION = 0.2  # share of the tolerance that counts where the stiffness is not positive
 STALE = 3e-3  # m, how far the skin may have moved from where the factor was made that judges it
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
 LONGEST = 4e-3  # m, the longest step of a vertex in one iteration
@@ -353,7 +354,8 @@ class ExactSkin:
             if size < tolerance and float(np.abs(x - self._factored).max()) > STALE:
                 self._refresh(x)  # a factor of another shape is no judge
                 continue
-            last = size < tolerance  # the step that says so is taken too
+            # the step that says so is taken too; near a fold small steps may still lead far
+            last = size < (tolerance if self._tangent.sure else CAUTION * tolerance)
             slope = -float(g.ravel() @ p)
             a = min(1.0, LONGEST / size)
             if self.contact is not None and self.contact.count:

@@ -60,13 +60,14 @@ class Tangent:
         self._rest = self._values.copy()
         self._root = self._turned()
         self.at_rest = True
+        self.sure = True  # whether the shape that was factored last is stable, as far as the factor sees
 
     def to_rest(self) -> None:
         """Back to the factor at rest; costs a copy."""
         if not self.at_rest:
             self._values[:] = self._rest
             self._root = self._turned()
-            self.at_rest = True
+            self.at_rest = self.sure = True
 
     def refresh(self, x: Floats, walls: Floats, pressed: Ints) -> None:
         """Factor the stiffness in shape ``x``.
@@ -75,7 +76,8 @@ class Tangent:
         """
         self.at_rest = False
         # with what compression takes away, where that leaves it positive: so a fold is seen coming
-        if self._factor(x, walls, pressed, FLOOR) or self._factor(x, walls, pressed):
+        self.sure = self._factor(x, walls, pressed, FLOOR)
+        if self.sure or self._factor(x, walls, pressed):
             self._root = self._turned()
         else:
             self.to_rest()
