@@ -18,11 +18,14 @@ from facetwin.twin.skin.base import Material, Skin, SolveReport
 from facetwin.twin.skin.exact import ExactSkin
 from facetwin.twin.skin.gap import lip_gap
 from facetwin.twin.skin.linear import LinearSkin
+from facetwin.twin.skin.walls import Wall, arch, ball, bone
 from facetwin.twin.spec import RigSpec
 
 SOLVERS = ("exact", "linear", "fast", "fast+exact")
 #: lips and rims are cast this many times as thick as the skin: thin ones crumple
 LIPS = 2.0
+#: closed borders of a face: its edge, two eyes, the mouth
+OPENINGS = 4
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,41 @@ def build_skin(spec: RigSpec, face: Face, kinematics: Kinematics, *, tolerance: 
         lower_lip=face.triangles_of("lower_lip", "lower_rim"),
         foundation=m.foundation * (1 - face.jaw_share),  # what the jaw carries is not held to the skull
         thickness=np.where(face.labels == 0, m.thickness, LIPS * m.thickness),
+        openings=OPENINGS,
+        walls=hard_parts(face),
         tolerance=tolerance,
     )
+
+
+def hard_parts(face: Face) -> tuple[Wall, ...]:
+    """What the skin lies on: teeth under lips, eyeballs under the rims of the eyes, bone under the rest."""
+    rest, parts = face.rest, {part.name: part for part in face.parts}
+    lips = face.vertices_of("upper_lip", "upper_rim", "lower_lip", "lower_rim").astype(np.int64)
+    rims = face.vertices_of("eye_rim").astype(np.int64)
+    walls = [
+        arch(name, parts[name].link, parts[name].vertices, lips)
+        for name in ("upper_teeth", "lower_teeth")
+        if name in parts
+    ]
+    for name in ("right_eye", "left_eye"):
+        if name in parts:
+            centre = face.links[parts[name].link].pivot
+            radius = float(np.linalg.norm(parts[name].vertices - centre, axis=1).min())
+            walls.append(ball(name, parts[name].link, centre, radius, rims[rest[rims, 0] * centre[0] > 0]))
+    corners = rest[face.triangles]
+    turns = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(rest)
+    for k in range(3):
+        np.add.at(normals, face.triangles[:, k], turns)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    outer = np.setdiff1d(face.vertices_of("skin"), np.concatenate([lips, rims, face.border]))
+    for name, link, which in (
+        ("skull", "", face.jaw_share[outer] < 0.1),
+        ("chin", "jaw", face.jaw_share[outer] > 0.9),
+    ):
+        if which.any():
+            walls.append(bone(name, link, rest, normals, outer[which].astype(np.int64)))
+    return tuple(walls)
 
 
 class FaceTwin:
@@ -148,16 +184,17 @@ class FaceTwin:
                 "not a motor position", where="move()", found=at.tolist() if at.size < 40 else at.shape,
                 expected=f"{self.spec.size} finite numbers",
             )  # fmt: skip
+        poses = self.kinematics.poses(at)
         if self._learned:
             shape = self.skin.shape(at)  # type: ignore[attr-defined]
             told = SolveReport(0, shape.error, shape.trust, float("nan"))
-            return State(
-                at.copy(), shape.vertices.astype(np.float64), self.kinematics.poses(at), shape.gap, told
-            )
+            return State(at.copy(), shape.vertices.astype(np.float64), poses, shape.gap, told)
         goals = self.kinematics.goals(at)
+        skull = np.linalg.inv(poses["skull"])
+        seats = {name: skull @ pose for name, pose in poses.items()}  # the skin lives in the skull's frame
         start = None if fresh or self._far(goals) else self._last
         try:
-            vertices = self.skin.solve(goals, start)
+            vertices = self.skin.solve(goals, start, seats)
             report = getattr(self.skin, "report", None)
             lost = report is not None and not report.converged
         except FaceTwinError:
@@ -165,10 +202,10 @@ class FaceTwin:
                 raise
             lost = True
         if lost and start is not None:  # from rest there may be a way where there is none from here
-            vertices = self.skin.solve(goals)
+            vertices = self.skin.solve(goals, None, seats)
             report = getattr(self.skin, "report", None)
         self._last, self._goals = vertices, goals
-        return State(at.copy(), vertices, self.kinematics.poses(at), self.gap(vertices), report)
+        return State(at.copy(), vertices, poses, self.gap(vertices), report)
 
     def _far(self, goals: NDArray[np.float64]) -> bool:
         """Whether rest is a nearer start than the last posture: a jump that no face makes in a picture."""

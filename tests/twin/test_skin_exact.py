@@ -126,6 +126,77 @@ def test_iterations_run_out_is_said(skin_mesh, anchors, smile):
     assert hasty.report is report
 
 
+def sheet(n):
+    """A 40 mm sheet on an n by n grid, one edge held, the other pulled, lifted and twisted: (n, n, 3)."""
+    side = np.linspace(0, 0.04, n)
+    x, y = np.meshgrid(side, side)
+    rest = np.stack([x, y, 0 * x], axis=-1).reshape(-1, 3)
+    i = np.arange(n * n).reshape(n, n)
+    a, b, c, d = i[:-1, :-1].ravel(), i[:-1, 1:].ravel(), i[1:, 1:].ravel(), i[1:, :-1].ravel()
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    held = np.concatenate([i[0], i[-1]])
+    c, s = np.cos(0.6), np.sin(0.6)
+    goals = rest[held].copy()
+    turned = (goals[n:] - (0.02, 0.04, 0)) @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]]).T
+    goals[n:] = turned + np.array((0.02, 0.046, 0.008))
+    x, report = ExactSkin(rest, triangles, held, np.inf).solve_report(goals, tolerance=1e-7)
+    assert report.converged
+    return x.reshape(n, n, 3)
+
+
+def test_equilibrium_converges_as_the_mesh_is_refined():
+    coarse, middle, fine = (x[:: (len(x) - 1) // 8, :: (len(x) - 1) // 8] for x in map(sheet, (9, 17, 33)))
+    first = np.linalg.norm(middle - coarse, axis=-1)
+    second = np.linalg.norm(fine - middle, axis=-1)
+    assert second.mean() < 0.5 * first.mean()
+    assert second.max() < 0.6 * first.max() < 1e-4  # of 6 mm of stretch and 11 of lift
+
+
+def test_tangent_solves_what_the_stiffness_says(skin, smile):
+    right = np.random.default_rng(4).normal(size=skin.rest.size) * skin._free
+    skin._tangent.to_rest()
+    step = skin._tangent.up(skin._tangent.down(right))
+    exact = skin.factor.solve(right)
+    # the same but for the coupling of hinges, which it leaves out: a good guess, and a descent
+    assert step @ exact > 0.9 * np.linalg.norm(step) * np.linalg.norm(exact)
+    assert step @ right > 0
+
+
+def test_the_pose_factor_needs_fewer_steps_than_the_one_at_rest(skin, anchors, smile):
+    skin.solve(smile)
+    x, _ = skin.solve_report(smile, tolerance=1e-6)
+    skin._refresh(x)
+    again, report = skin.solve_report(smile + 1e-4, x, tolerance=1e-6)
+    assert report.converged
+    assert report.iterations < 12
+    assert again.shape == x.shape
+
+
+def test_two_ways_to_one_pose_agree_or_are_called_buckled(skin, anchors, smile):
+    found = skin.branches(smile, skin.solve(anchors.goals(0.02)))
+    assert found.path.converged
+    assert found.rest.converged
+    assert not found.buckled
+    assert found.farthest < 1e-4
+
+
+def test_a_snapped_dome_is_called_buckled():
+    side = np.linspace(-0.02, 0.02, 13)
+    x, y = np.meshgrid(side, side)
+    rest = np.stack([x, y, 0.006 * np.cos(x * np.pi / 0.04) * np.cos(y * np.pi / 0.04)], -1).reshape(-1, 3)
+    i = np.arange(169).reshape(13, 13)
+    a, b, c, d = i[:-1, :-1].ravel(), i[:-1, 1:].ravel(), i[1:, 1:].ravel(), i[1:, :-1].ravel()
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    edge = np.unique(np.concatenate([i[0], i[-1], i[:, 0], i[:, -1]]))
+    dome = ExactSkin(rest, triangles, edge, np.inf, Material(thickness=1e-3))
+    inverted = rest * (1, 1, -1)
+    found = dome.branches(rest[edge], inverted)
+    assert found.path.converged
+    assert found.rest.converged
+    assert found.buckled
+    assert found.farthest > 5e-3
+
+
 def test_bad_goals_are_refused(skin, anchors):
     goals = anchors.goals()
     with pytest.raises(FaceTwinError, match=r"goals: wrong shape.*expected"):

@@ -3,13 +3,12 @@
 - `exact.ExactSkin`: the hyperelastic shell in equilibrium, lips that do not pass through each other.
 - `linear.LinearSkin`: its tangent at rest.
 
-Two more belong here and are still to come: ``fast.py``, the linear map plus a learned residual with an error
-certificate, and ``bullet.py``, PyBullet's deformable skin as the second opinion. Each is another `Skin`.
-Other contacts (lips on teeth, lids on eyeballs, skin on skull) will stand beside `contact.LipContact`.
+Underneath: `shell` and `bending` are the elastic energy, `contact` lip on lip, `walls` skin on hard parts,
+`tangent` and `fronts` the factored stiffness that proposes steps, `strip` the check against beam theory.
 """
 
-from facetwin.twin.skin.base import Material, Skin, SolveReport
+from facetwin.twin.skin.base import Branches, Material, Skin, SolveReport
 from facetwin.twin.skin.exact import ExactSkin
 from facetwin.twin.skin.linear import LinearSkin
 
-__all__ = ["ExactSkin", "LinearSkin", "Material", "Skin", "SolveReport"]
+__all__ = ["Branches", "ExactSkin", "LinearSkin", "Material", "Skin", "SolveReport"]

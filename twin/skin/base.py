@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,10 @@ from facetwin.twin.errors import FaceTwinError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+#: contacts: vertices and shares (m, 4), normals (m, 3), stiffness (m,), and where asked overlaps (m,)
+Contacts = tuple[NDArray[Any], ...]
+#: numba: reassociation is allowed, infinities and NaN keep their meaning
+FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
 @runtime_checkable
@@ -29,11 +34,17 @@ class Skin(Protocol):
     rest: Floats
     anchored: Ints
 
-    def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
+    def solve(
+        self,
+        goals: ArrayLike,
+        start: ArrayLike | None = None,
+        poses: Mapping[str, ArrayLike] | None = None,
+    ) -> Floats:
         """Shape for goals of the anchored vertices [shape=(M, 3), m]: vertices [shape=(N, 3), m].
 
-        ``start`` is a shape to begin from, usually the last one. Raises `FaceTwinError` for a wrong shape
-        or a number that is not finite.
+        ``start`` is a shape to begin from, usually the last one; ``poses``, link -> [shape=(4, 4)], where
+        rigid parts are in the frame of the skin, for skins that touch them. Raises `FaceTwinError` for a
+        wrong shape or a number that is not finite.
         """
         ...
 
@@ -86,9 +97,12 @@ class SolveReport:
     energy : float
         Energy at the end, in J.
     contacts : int
-        Lip points pressed at the end.
+        Points pressed at the end, on the other lip or on hard parts.
     penetration : float
-        How deep the deepest of them lies inside the other lip, in m; 0 where lips only touch.
+        How deep the deepest of them lies inside, in m; 0 where they only touch.
+    depths : dict
+        The same by pair: "lips", and each hard part by its name. Where the rest shape already lies in a part,
+        only what is deeper counts.
     load_steps : int
         In how many parts the motion was made; more than one only where lips might have jumped through.
     trace : float64 [shape=(iterations + load_steps,), J], or empty
@@ -101,8 +115,40 @@ class SolveReport:
     energy: float
     contacts: int = 0
     penetration: float = 0.0
+    depths: dict[str, float] = field(default_factory=dict)
     load_steps: int = 1
     trace: list[list[float]] = field(default_factory=list, repr=False)
+
+
+#: m, two solutions farther apart than this are two equilibria
+APART = 3e-4
+
+
+@dataclass(frozen=True)
+class Branches:
+    """One set of goals reached by two ways.
+
+    Attributes
+    ----------
+    by_path, from_rest : float64 [shape=(N, 3), m]
+        The two shapes.
+    farthest, mean : float
+        How far they are apart, in m.
+    path, rest : SolveReport
+        How the solves went.
+    """
+
+    by_path: Floats
+    from_rest: Floats
+    farthest: float
+    mean: float
+    path: SolveReport
+    rest: SolveReport
+
+    @property
+    def buckled(self) -> bool:
+        """Whether they are two equilibria (farther apart than `APART`), not one."""
+        return self.farthest > APART
 
 
 def check_points(value: ArrayLike, count: int, where: str) -> Floats:

@@ -2,9 +2,10 @@
 
 Every point of one lip, both ways round, has a signed distance to the surface of the other: to the nearest
 point of its triangles, positive outside. Where it is less than the point's clearance the skin pays
-k/2 (clearance - distance)^2. The clearance is `CLEARANCE`, or the distance at rest where that is less, so
-that the rest shape bears no load. It is the nearest point that decides, in any direction, and so the same
-rule serves lips that meet edge to edge, one lip tucked behind the other, and rims rolled into the mouth.
+k/2 o^2 (1 + o^2 / 2 c^2), o = clearance - distance, c = `CLEARANCE`: soft at first, then harder. The
+clearance is c, or the distance at rest where that is less, so that the rest shape bears no load. It is the
+nearest point that decides, in any direction, and so the same rule serves lips that meet edge to edge, one lip
+tucked behind the other, and rims rolled into the mouth.
 A point whose nearest place is on the open border of the other lip touches nothing: there the surface ends,
 and with it inside and outside. Deeper than `DEEP` there is no saying on which side a point is; the solver
 takes steps too short to get there.
@@ -12,23 +13,19 @@ takes steps too short to get there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.skin.base import Floats, Ints
-from facetwin.twin.skin.shell import FAST
+from facetwin.twin.skin.base import FAST, Contacts, Floats, Ints
 
 CLEARANCE = 2e-4  # m, the distance at which lips begin to press
-MODULUS = 5e9  # N/m per m2 of lip and m of overlap
+MODULUS = 3e8  # N/m per m2 of lip and m of overlap
 DEEP = 2.5e-3  # m, how far inside is still inside
 MARGIN = 2e-3  # m, how far lips may move (together) before candidates are looked up again
 TIE = 1e-9  # share of a squared distance that makes two places equally near
 HEAP = 8  # triangles that lie together
-TOUCHING = 400  # lip vertices nearest the other lip, whose compliance is tabulated
 
 
 class LipContact:
@@ -63,9 +60,6 @@ class LipContact:
         for a, b in ((1, 0), (0, 1)):  # lower points on the upper lip, then the other way round
             points = np.setdiff1d(lips[a], corner[a])
             self._sides.append(_Side(rest, points, lips[a], lips[b]))
-        self._table = np.full(len(rest), -1, dtype=np.int64)
-        self._compliance: Floats | None = None
-        self._response: NDArray[np.float32] | None = None
         self._rest = rest
         self.count = 0
 
@@ -81,86 +75,24 @@ class LipContact:
         """Depth of the deepest lip point inside the other lip, in m, 0 if there is none."""
         return max(side.depth(x) for side in self._sides)
 
-    def foresee(self, x: Floats, motion: Floats) -> tuple[Floats | None, float]:
-        """What stops a motion [shape=(N, 3), m] at the other lip, to add [shape=(3N,), m]; its worst overlap.
+    def pressed(self) -> Contacts:
+        """Contacts of the last `energy`: vertices, shares [shape=(m, 4)], normals, stiffness [shape=(m,)]."""
+        parts = [[part[: a.count] for part in (a.spots, a.shares, a.normals, a.stiff)] for a in self._sides]
+        return tuple(np.concatenate(part) for part in zip(*parts))
 
-        Every lip point is held back by the plane of its nearest place before the motion, by springs as
-        stiff as the contact's, on the skin's tabulated compliance. None if nothing meets.
+    def approach(self, x: Floats, motion: Floats) -> Contacts:
+        """Contacts that a motion [shape=(N, 3), m] from ``x`` makes, as `pressed`, and their overlaps (m).
+
+        Every point is judged by the plane of its nearest place before the motion.
         """
-        if self._compliance is None:
-            return None, 0.0
         found = [side.approach(x, motion) for side in self._sides]
-        spots, shares, normals, stiff, overlap = (np.concatenate(a) for a in zip(*found))
-        worst = float(overlap.max(initial=0.0))
-        places = self._table[spots]
-        active = (overlap > 0) & (places >= 0).all(1)
-        force = np.zeros(0)
-        for _ in range(4):  # let go of what would have to be pulled back
-            if not active.any():
-                return None, worst
-            system = np.diag(1 / stiff[active])
-            yields(self._compliance, places[active], shares[active], normals[active], system)
-            force = np.linalg.solve(system, overlap[active])
-            if (force >= 0).all():
-                break
-            active[np.flatnonzero(active)[force < 0]] = False
-        force = np.maximum(force[force >= 0] if len(force) != active.sum() else force, 0)
-        return self.yielding(spots[active], shares[active], normals[active], force), worst
+        return tuple(np.concatenate(a) for a in zip(*found))
 
-    def soften(self, solve: Callable[[Floats], Floats], free: Floats) -> None:
-        """Tabulate how lip vertices yield to forces: the inverse stiffness between the nearest `TOUCHING`."""
-        near = np.full(len(free) // 3, np.inf)
-        for side in self._sides:
-            near[side.points] = np.abs(side.distances(self._rest))
-            for t in side.triangles:
-                near[t] = np.minimum(
-                    near[t], np.linalg.norm(self._rest[t].mean(0) - self._rest[side.points], axis=1).min()
-                )
-        chosen = np.sort(self.vertices[np.argsort(near[self.vertices], kind="stable")[:TOUCHING]])
-        self._table[chosen] = np.arange(len(chosen))
-        dof = (3 * chosen[:, None] + np.arange(3)).ravel()
-        # float32: it only guides the search, and the whole table is walked through in memory
-        self._response = np.empty((len(dof), len(free)), dtype=np.float32)
-        self._compliance = np.empty((len(dof), len(dof)))
-        for k, d in enumerate(dof):
-            force = np.zeros(len(free))
-            force[d] = free[d]
-            answer = solve(force)
-            self._response[k] = answer
-            self._compliance[k] = answer[dof]
-
-    def yielding(self, spots: Ints, shares: Floats, normals: Floats, force: Floats) -> Floats:
-        """How the free skin yields to forces (N) at tabulated contacts: motion [shape=(3N,), m]."""
-        places = self._table[spots]  # (m, 4)
-        rows = np.unique(places)
-        forces = np.zeros((len(rows), 3))
-        where = np.searchsorted(rows, places)
-        np.add.at(forces, where, (force[:, None] * shares)[:, :, None] * normals[:, None, :])
-        dof = (3 * rows[:, None] + np.arange(3)).ravel()
-        assert self._response is not None
-        return combine(self._response, dof, forces.ravel())
-
-    def relieve(self, step: Floats) -> Floats | None:
-        """What pressed lips take back of a step of the free skin: both [shape=(3N,), m]; None if nothing.
-
-        The Woodbury correction: the step of skin and contact together is the free skin's less this.
-        """
-        if self._compliance is None:
-            return None
-        spots = np.concatenate([s.spots[: s.count] for s in self._sides])
-        shares = np.concatenate([s.shares[: s.count] for s in self._sides])
-        normals = np.concatenate([s.normals[: s.count] for s in self._sides])
-        stiff = np.concatenate([s.stiff[: s.count] for s in self._sides])
-        places = self._table[spots]
-        known = (places >= 0).all(1)
-        if not known.any():
-            return None
-        spots, shares, normals = spots[known], shares[known], normals[known]
-        system = np.diag(1 / stiff[known])
-        yields(self._compliance, places[known], shares, normals, system)
-        gap = np.einsum("ma,man,mn->m", shares, step.reshape(-1, 3)[spots], normals)
-        force = np.linalg.solve(system, gap)
-        return self.yielding(spots, shares, normals, force)
+    def nearest(self, count: int) -> Ints:
+        """The ``count`` lip points that lie nearest the other lip at rest."""
+        points = np.concatenate([side.points for side in self._sides])
+        apart = np.concatenate([np.abs(side.distances(self._rest)) for side in self._sides])
+        return np.sort(points[np.argsort(apart, kind="stable")[:count]])
 
 
 class _Side:
@@ -180,7 +112,7 @@ class _Side:
         self.shares, self.normals = np.zeros((2 * n, 4)), np.zeros((2 * n, 3))
         self.stiff, self._overlaps = np.zeros(2 * n), np.zeros(2 * n)
         self.count = 0
-        self._stiffness = MODULUS * areas
+        self._stiffness = MODULUS * np.maximum(areas, areas.mean())
         self._clearance = np.full(n, CLEARANCE)
         self._lists: Ints | None = None
         self._starts = np.zeros(n + 1, dtype=np.int64)
@@ -212,7 +144,7 @@ class _Side:
     def depth(self, x: Floats) -> float:
         return max(0.0, -float(self.distances(x).min()))
 
-    def approach(self, x: Floats, motion: Floats) -> tuple[Floats, ...]:
+    def approach(self, x: Floats, motion: Floats) -> Contacts:
         # Vertices, shares, normals, stiffness and overlap of points that the motion makes meet a triangle.
         self._candidates(x)
         n = len(self.points)
@@ -266,12 +198,10 @@ def travel(x, seen, points, triangles):
     return np.sqrt(far)
 
 
-@njit(cache=True)
-def lookup(x, points, triangles, reach, starts):
-    """Triangles within reach (m) of each point, one after another; ``starts`` says where each one's begin."""
-    m = triangles.shape[0]
-    balls = np.empty((m, 4))
-    for t in range(m):
+@njit(cache=True, fastmath=FAST)
+def bound(x, triangles, balls):
+    """Balls about triangles: middle and radius, into ``balls`` [shape=(T, 4), m]."""
+    for t in range(triangles.shape[0]):
         for n in range(3):
             balls[t, n] = (x[triangles[t, 0], n] + x[triangles[t, 1], n] + x[triangles[t, 2], n]) / 3
         r = 0.0
@@ -280,7 +210,16 @@ def lookup(x, points, triangles, reach, starts):
             r = max(
                 r, (x[v, 0] - balls[t, 0]) ** 2 + (x[v, 1] - balls[t, 1]) ** 2 + (x[v, 2] - balls[t, 2]) ** 2
             )
-        balls[t, 3] = np.sqrt(r) + reach
+        balls[t, 3] = np.sqrt(r)
+
+
+@njit(cache=True)
+def lookup(x, points, triangles, reach, starts):
+    """Triangles within reach (m) of each point, one after another; ``starts`` says where each one's begin."""
+    m = triangles.shape[0]
+    balls = np.empty((m, 4))
+    bound(x, triangles, balls)
+    balls[:, 3] += reach
     heaps = (m + HEAP - 1) // HEAP  # neighbours lie together, so a ball about each heap spares most tests
     big = np.zeros((heaps, 4))
     for h in range(heaps):
@@ -341,16 +280,23 @@ def press(
         for k in range(3):
             for n in range(3):
                 vertex[triangles[t, k], n] += faces[t, n]
+    balls = np.empty((triangles.shape[0], 4))
+    bound(x, triangles, balls)
     e = 0.0
     count = 0
     for i in range(points.shape[0]):
         p = points[i]
         best, nearest, rival = DEEP * DEEP, -1, -1
+        reach = DEEP
         for s in range(starts[i], starts[i + 1]):
             t = lists[s]
+            bx, by, bz = x[p, 0] - balls[t, 0], x[p, 1] - balls[t, 1], x[p, 2] - balls[t, 2]
+            if bx * bx + by * by + bz * bz > (reach + balls[t, 3]) ** 2:
+                continue
             d2 = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])[0]
             if d2 < best * (1 - TIE):
                 best, nearest, rival = d2, t, -1
+                reach = np.sqrt(best) * (1 + TIE)
             elif d2 < best * (1 + TIE):
                 rival = t
         if nearest < 0:
@@ -393,10 +339,12 @@ def press(
             overlaps[count] = overlap
             count += 1
         for n in range(found, count):
-            stiff[n] /= count - found
-            e += 0.5 * stiff[n] * overlaps[n] * overlaps[n]
+            soft = stiff[n] / (count - found)
+            harder = (overlaps[n] / CLEARANCE) ** 2
+            e += 0.5 * soft * (1 + 0.5 * harder) * overlaps[n] * overlaps[n]
+            stiff[n] = soft * (1 + 3 * harder)
             for m in range(4):
-                f = -stiff[n] * overlaps[n] * shares[n, m]
+                f = -soft * (1 + harder) * overlaps[n] * shares[n, m]
                 for k in range(3):
                     gradient[spots[n, m], k] += f * normals[n, k]
     return e, count
@@ -466,34 +414,3 @@ def nearest_on_triangle(x, p, a, b, c):
         s, t, code = vb * scale, vc * scale, 0
     rx, ry, rz = wx - s * ux - t * vx, wy - s * uy - t * vy, wz - s * uz - t * vz
     return rx * rx + ry * ry + rz * rz, s, t, code
-
-
-@njit(cache=True, fastmath=FAST)
-def combine(table, rows, weights):
-    """Sum of rows of a float32 table, weighted."""
-    out = np.zeros(table.shape[1])
-    for k in range(rows.shape[0]):
-        w, r = weights[k], rows[k]
-        for i in range(table.shape[1]):
-            out[i] += w * table[r, i]
-    return out
-
-
-@njit(cache=True, fastmath=FAST)
-def yields(compliance, places, shares, normals, system):
-    """Add to ``system`` [shape=(m, m)] how each pressed point's gap yields to a force on each other one."""
-    m = places.shape[0]
-    for i in range(m):
-        for j in range(i + 1):
-            total = 0.0
-            for a in range(4):
-                for b in range(4):
-                    r, c = 3 * places[i, a], 3 * places[j, b]
-                    part = 0.0
-                    for n in range(3):
-                        row = normals[j, 0] * compliance[r + n, c] + normals[j, 1] * compliance[r + n, c + 1]
-                        part += normals[i, n] * (row + normals[j, 2] * compliance[r + n, c + 2])
-                    total += shares[i, a] * shares[j, b] * part
-            system[i, j] += total
-            if i != j:
-                system[j, i] += total

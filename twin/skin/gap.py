@@ -38,9 +38,7 @@ def lip_profile(vertices: Floats, upper: NDArray[np.integer], lower: NDArray[np.
     return gap
 
 
-def lip_gaps(
-    vertices: NDArray[np.floating], upper: NDArray[np.int64], lower: NDArray[np.int64]
-) -> Floats:
+def lip_gaps(vertices: NDArray[np.floating], upper: NDArray[np.int64], lower: NDArray[np.int64]) -> Floats:
     """`lip_gap` of many faces [shape=(B, N, 3), m]: float64 [shape=(B,), m]."""
     out = np.empty(len(vertices))
     _gaps(vertices, upper, lower, out)

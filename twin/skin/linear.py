@@ -6,6 +6,8 @@ quarter. It knows no contact.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -23,8 +25,13 @@ class LinearSkin:
         self.triangles: Ints = exact.triangles
         self.anchored: Ints = exact.anchored
 
-    def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
-        """Vertices [shape=(N, 3), m] for goals [shape=(M, 3), m]; ``start`` changes nothing here."""
+    def solve(
+        self,
+        goals: ArrayLike,
+        start: ArrayLike | None = None,
+        poses: Mapping[str, ArrayLike] | None = None,
+    ) -> Floats:
+        """Vertices [shape=(N, 3), m] for goals [shape=(M, 3), m]; ``start`` and ``poses`` change nothing."""
         target = check_points(goals, len(self.anchored), "goals")
         return self.rest + self.jacobian((target - self.rest[self.anchored])[None])[0]
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from facetwin.twin.skin.base import Floats
-from facetwin.twin.skin.shell import FAST
+from facetwin.twin.skin.base import FAST, Floats
 
 
 class Memory:

@@ -1,8 +1,8 @@
 """The shell: its rest geometry, elastic energy with gradient, and stiffness at rest (DESIGN section 6).
 
 Membrane: incompressible neo-Hookean in plane stress, W = h A mu/2 (tr C + 1/det C - 3), mu = E/3, on
-linear triangles. Bending: k/2 (angle - rest angle)^2 on every inner edge; the angle is the true one, so
-that a rigid motion (jaw, neck) costs nothing, and its Hessian at rest goes into the stiffness.
+linear triangles. Bending: quadratic in the changes of the angles between neighbours (`bending.py`); they are
+the true angles, so that a rigid motion (jaw, neck) costs nothing.
 Not here: inertia, gravity, change of thickness (that is in 1/det C), contact.
 """
 
@@ -14,17 +14,16 @@ import numpy as np
 import scipy.sparse as sp
 from numba import njit
 from numpy.typing import ArrayLike
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.skin.base import Floats, Ints, Material
+from facetwin.twin.skin.base import FAST, Floats, Ints, Material
+from facetwin.twin.skin.bending import area_normals, bend, hinge_angles, hinge_slopes, patch_stiffness
 
-#: share of the textbook hinge stiffness 3 |e|^2 / (A1 + A2) that bends like a beam: measured by
-#: `bending_ratio` on a strip of right triangles; the textbook's own is three times too stiff there
-HINGE = 0.32
 #: a triangle squashed below this share of its area squared ends the line search
 FLAT = 1e-6
-#: reassociation is allowed, infinities and NaN keep their meaning
-FAST = {"reassoc", "contract", "arcp", "nsz"}
+SAME = 1e-6  # m, nearer vertices are one place
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,12 @@ class Shell:
     area, volumes : float64 [shape=(T,), m2 and m3]
     hinges : int64 [shape=(H, 4)]
         Edge from, edge to, the opposite corners of the two triangles.
-    springs, angles : float64 [shape=(H,), N m and rad]
-        Stiffness and rest angle of the hinges.
+    sides : int64 [shape=(H, 2)]
+        Those two triangles.
+    angles : float64 [shape=(H,), rad]
+        Rest angle of the hinges.
+    own, bends : int64 [shape=(T, 3)], float64 [shape=(T, 3, 3), N m]
+        Hinges of each triangle (H: no neighbour), and the stiffness between their angles.
     """
 
     rest: Floats
@@ -54,13 +57,19 @@ class Shell:
     area: Floats
     volumes: Floats
     hinges: Ints
-    springs: Floats
+    sides: Ints
     angles: Floats
+    own: Ints
+    bends: Floats
 
     def energy(self, x: Floats, gradient: Floats) -> float:
         """Elastic energy in J, inf if a triangle is flat; adds to ``gradient`` [shape=(N, 3), N]."""
         e = membrane(x, self.triangles, self.slopes, self.volumes, self.material.shear, gradient)
-        return e + bend(x, self.hinges, self.springs, self.angles, gradient)
+        return e + self.fold(x, gradient)
+
+    def fold(self, x: Floats, gradient: Floats) -> float:
+        """Bending energy alone, in J; adds to ``gradient``."""
+        return bend(x, self.triangles, self.hinges, self.sides, self.own, self.bends, self.angles, gradient)
 
     def areas(self) -> Floats:
         """Rest area of each vertex, a third of its triangles' [shape=(N,), m2]."""
@@ -76,19 +85,39 @@ class Shell:
         strain = np.stack([gx * t1, gy * t2, gx * t2 + gy * t1], axis=1).reshape(-1, 3, 9)  # (T, 3, 9)
         law = mu * np.array([[4.0, 2.0, 0.0], [2.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
         membranes = np.einsum("t,tia,ij,tjb->tab", self.volumes, strain, law, strain)
-        turn = np.empty((len(self.hinges), 12))
-        hinge_slopes(self.rest, self.hinges, turn)
-        bends = np.einsum("h,ha,hb->hab", self.springs, turn, turn)
-        return _assemble(n, self.triangles, membranes) + _assemble(n, self.hinges, bends)
+        count = len(self.hinges)
+        turn = np.empty((count, 12))
+        hinge_slopes(self.rest, self.triangles, self.hinges, self.sides, turn)
+        dof = (3 * self.hinges[:, :, None] + np.arange(3)).reshape(count, 12)
+        hinge = np.repeat(np.arange(count), 12)
+        turns = sp.csr_matrix((turn.ravel(), (hinge, dof.ravel())), shape=(count + 1, 3 * n))
+        rows, columns = np.repeat(self.own, 3, axis=1).ravel(), np.tile(self.own, (1, 3)).ravel()
+        between = sp.csr_matrix((self.bends.ravel(), (rows, columns)), shape=(count + 1,) * 2)
+        return (_assemble(n, self.triangles, membranes) + turns.T @ between @ turns).tocsc()
+
+    @property
+    def springs(self) -> Floats:
+        """Stiffness of each hinge by itself, float64 [shape=(H,), N m]."""
+        own = np.bincount(
+            self.own.ravel(), np.einsum("tii->ti", self.bends).ravel(), minlength=len(self.hinges) + 1
+        )
+        return own[:-1].astype(np.float64)
 
 
 def build_shell(
-    rest: ArrayLike, triangles: ArrayLike, material: Material, thickness: ArrayLike | None = None
+    rest: ArrayLike,
+    triangles: ArrayLike,
+    material: Material,
+    thickness: ArrayLike | None = None,
+    openings: int | None = None,
 ) -> Shell:
     """Shell of a triangle mesh, vertices [shape=(N, 3), m] and triangles [shape=(T, 3)].
 
     ``thickness`` [shape=(T,), m] is that of each triangle where the material's does not hold everywhere.
-    Raises `FaceTwinError` for indices out of range, flat triangles, or an edge with three triangles.
+    ``openings`` is the number of closed borders that it should have (a face: eyes, mouth, outer edge); any
+    number without it. Raises `FaceTwinError` for indices out of range, vertices without a triangle or twice
+    in one place, flat triangles, an edge with three triangles, neighbours that face opposite ways, and
+    other openings.
     """
     v = np.ascontiguousarray(rest, dtype=np.float64)
     f = np.ascontiguousarray(triangles, dtype=np.int64)
@@ -100,6 +129,12 @@ def build_shell(
         raise FaceTwinError(
             "vertex out of range", where="skin triangles", found=int(f.max()), expected=f"below {len(v)}"
         )
+    twins = cKDTree(v).query_pairs(SAME, output_type="ndarray")
+    if len(twins):
+        raise FaceTwinError(
+            "two vertices in one place", where="skin rest", found=tuple(twins[0].tolist()),
+            hint="merge them: the skin would have a slit there",
+        )  # fmt: skip
     e1, e2 = v[f[:, 1]] - v[f[:, 0]], v[f[:, 2]] - v[f[:, 0]]
     normal = np.cross(e1, e2)
     area = np.linalg.norm(normal, axis=1) / 2
@@ -114,54 +149,23 @@ def build_shell(
     g12 = np.linalg.inv(edges)  # (T, 2, 2): row e is the gradient of corner e + 1
     slopes = np.concatenate([-g12.sum(1, keepdims=True), g12], axis=1)
     hinges, sides = _hinges(f)
-    length2 = ((v[hinges[:, 1]] - v[hinges[:, 0]]) ** 2).sum(1)
+    unused = np.setdiff1d(np.arange(len(v)), f)
+    if len(unused):
+        raise FaceTwinError("vertex without a triangle", where="skin rest", found=int(unused[0]))
+    found = _openings(f)
+    if openings is not None and found != openings:
+        raise FaceTwinError(
+            "holes where none may be", where="skin triangles", found=f"{found} openings", expected=openings
+        )
     deep = material.thickness if thickness is None else thickness
     deep = np.broadcast_to(np.asarray(deep, dtype=np.float64), area.shape)
     if not (np.isfinite(deep).all() and (deep > 0).all()):
         raise FaceTwinError("not a thickness", where="skin thickness", expected="metres above 0")
-    bending = material.bending * (deep[sides] / material.thickness).mean(1) ** 3
-    springs = HINGE * bending * 3 * length2 / area[sides].sum(1)
-    angles = np.empty(len(hinges))
-    hinge_angles(v, hinges, angles)
-    return Shell(v, f, material, slopes, frames, area, deep * area, hinges, springs, angles)
-
-
-def bending_ratio(rows: int = 41, columns: int = 11, seed: int | None = None) -> tuple[float, float]:
-    """Tip deflection of a clamped strip over beam theory's, bent and stretched: what `HINGE` is set by.
-
-    A strip 50 mm by 200 mm, 2 mm thick, clamped at one short edge, with 10 uN at the other, in the small-
-    motion limit. ``seed`` shakes the inner vertices, as a face mesh is no grid. Both are 1 when right.
-
-    >>> bend, stretch = bending_ratio()
-    >>> abs(bend - 1) < .05, abs(stretch - 1) < .05
-    (True, True)
-    """
-    width, length, force = 0.05, 0.2, 1e-5
-    x, y = np.meshgrid(np.linspace(0, width, columns), np.linspace(0, length, rows))
-    rest = np.stack([x, y, 0 * x], axis=-1).reshape(-1, 3)
-    if seed is not None:
-        step = np.array([width / (columns - 1), length / (rows - 1)])
-        noise = np.random.default_rng(seed).uniform(-0.3, 0.3, (rows, columns, 2)) * step
-        noise[[0, 1, -1]] = 0
-        noise[:, [0, -1]] = 0
-        rest[:, :2] += noise.reshape(-1, 2)
-    i = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = i[:-1, :-1].ravel(), i[:-1, 1:].ravel(), i[1:, 1:].ravel(), i[1:, :-1].ravel()
-    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
-    material = Material()
-    free = np.arange(6 * columns, 3 * len(rest))  # two rows are clamped
-    k = build_shell(rest, triangles, material).stiffness().tocsc()[free][:, free]
-    share = np.ones(columns)
-    share[[0, -1]] = 0.5
-    load = np.zeros((len(rest), 3, 2))
-    load[-columns:, 2, 0] = load[-columns:, 1, 1] = force * share / share.sum()
-    u = np.zeros((3 * len(rest), 2))
-    u[free] = sp.linalg.spsolve(k, load.reshape(-1, 2)[free])
-    tip = u.reshape(-1, 3, 2)[-columns:].mean(0)
-    reach, h = length - length / (rows - 1), material.thickness
-    bent = force * reach**3 / (3 * material.young * width * h**3 / 12)
-    stretched = force * reach / (material.young * width * h)
-    return float(tip[2, 0] / bent), float(tip[1, 1] / stretched)
+    own, bends = patch_stiffness(v, f, hinges, sides, material.bending * (deep / material.thickness) ** 3)
+    angles, normals = np.empty(len(hinges)), np.empty_like(v, shape=f.shape)
+    area_normals(v, f, normals)
+    hinge_angles(v, hinges, sides, normals, angles)
+    return Shell(v, f, material, slopes, frames, area, deep * area, hinges, sides, angles, own, bends)
 
 
 def _hinges(triangles: Ints) -> tuple[Ints, Ints]:
@@ -184,6 +188,20 @@ def _hinges(triangles: Ints) -> tuple[Ints, Ints]:
     return np.stack([start[one], end[one], apex[one], apex[two]], axis=1), np.stack(
         [one // 3, two // 3], axis=1
     )
+
+
+def _openings(triangles: Ints) -> int:
+    # How many closed borders: vertices on open edges, joined along them.
+    ends = np.stack([triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()], axis=1)
+    key = np.sort(ends, axis=1)
+    edges, uses = np.unique(key, axis=0, return_counts=True)
+    open_edges = edges[uses == 1]
+    if not len(open_edges):
+        return 0
+    vertices, joined = np.unique(open_edges, return_inverse=True)
+    joined = joined.reshape(-1, 2)
+    graph = sp.coo_matrix((np.ones(len(joined)), joined.T), shape=(len(vertices),) * 2)
+    return int(connected_components(graph, directed=False)[0])
 
 
 def _assemble(n: int, elements: Ints, blocks: Floats) -> sp.csc_matrix:
@@ -232,62 +250,3 @@ def membrane(x, triangles, slopes, volumes, mu, gradient):
         gradient[c, 1] += g20 * sy + g21 * uy
         gradient[c, 2] += g20 * sz + g21 * uz
     return e
-
-
-@njit(cache=True, fastmath=FAST, inline="always")
-def _hinge(x, i, j, k, m, slope):
-    # Angle of the hinge on edge i-j between corners k and m, and its gradient in `slope` [shape=(12,)].
-    ex, ey, ez = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1], x[j, 2] - x[i, 2]
-    px, py, pz = x[k, 0] - x[i, 0], x[k, 1] - x[i, 1], x[k, 2] - x[i, 2]
-    qx, qy, qz = x[m, 0] - x[i, 0], x[m, 1] - x[i, 1], x[m, 2] - x[i, 2]
-    ax, ay, az = ey * pz - ez * py, ez * px - ex * pz, ex * py - ey * px  # normal of the first triangle
-    bx, by, bz = qy * ez - qz * ey, qz * ex - qx * ez, qx * ey - qy * ex  # and of the second
-    length = np.sqrt(ex * ex + ey * ey + ez * ez)
-    aa = 1.0 / (ax * ax + ay * ay + az * az)
-    bb = 1.0 / (bx * bx + by * by + bz * bz)
-    sine = (ax * qx + ay * qy + az * qz) * length  # (a x b) . e / |e|
-    angle = np.arctan2(sine, ax * bx + ay * by + az * bz)
-    along = (px * ex + py * ey + pz * ez) / length
-    beyond = (qx * ex + qy * ey + qz * ez) / length
-    fk, fm = length * aa, length * bb
-    fik, fim = (along - length) * aa, (beyond - length) * bb
-    fjk, fjm = -along * aa, -beyond * bb
-    slope[0], slope[1], slope[2] = fik * ax + fim * bx, fik * ay + fim * by, fik * az + fim * bz
-    slope[3], slope[4], slope[5] = fjk * ax + fjm * bx, fjk * ay + fjm * by, fjk * az + fjm * bz
-    slope[6], slope[7], slope[8] = fk * ax, fk * ay, fk * az
-    slope[9], slope[10], slope[11] = fm * bx, fm * by, fm * bz
-    return angle
-
-
-@njit(cache=True, fastmath=FAST)
-def bend(x, hinges, springs, angles, gradient):
-    """Bending energy in J; adds its gradient (N) to ``gradient`` [shape=(N, 3)]."""
-    e = 0.0
-    slope = np.empty(12)
-    for h in range(hinges.shape[0]):
-        i, j, k, m = hinges[h, 0], hinges[h, 1], hinges[h, 2], hinges[h, 3]
-        d = _hinge(x, i, j, k, m, slope) - angles[h]
-        d -= 2 * np.pi * np.round(d / (2 * np.pi))  # a fold past half a turn goes on, not back
-        moment = springs[h] * d
-        e += 0.5 * moment * d
-        for n in range(3):
-            gradient[i, n] += moment * slope[n]
-            gradient[j, n] += moment * slope[3 + n]
-            gradient[k, n] += moment * slope[6 + n]
-            gradient[m, n] += moment * slope[9 + n]
-    return e
-
-
-@njit(cache=True)
-def hinge_angles(x, hinges, angles):
-    """Angle of each hinge in rad, 0 where flat, into ``angles`` [shape=(H,)]."""
-    slope = np.empty(12)
-    for h in range(hinges.shape[0]):
-        angles[h] = _hinge(x, hinges[h, 0], hinges[h, 1], hinges[h, 2], hinges[h, 3], slope)
-
-
-@njit(cache=True)
-def hinge_slopes(x, hinges, slopes):
-    """Gradient of each hinge's angle to its four points, rad/m, into ``slopes`` [shape=(H, 12)]."""
-    for h in range(hinges.shape[0]):
-        _hinge(x, hinges[h, 0], hinges[h, 1], hinges[h, 2], hinges[h, 3], slopes[h])
