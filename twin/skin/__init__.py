@@ -2,6 +2,8 @@
 
 - `exact.ExactSkin`: the hyperelastic shell in equilibrium, lips that do not pass through each other.
 - `linear.LinearSkin`: its tangent at rest.
+- `fast.FastSkin`: learned from its solutions, batched, differentiable, with an error certificate.
+- `bullet.BulletSkin`: PyBullet's deformable, the second opinion.
 
 Underneath: `shell` and `bending` are the elastic energy, `contact` lip on lip, `walls` skin on hard parts,
 `tangent` and `fronts` the factored stiffness that proposes steps, `strip` the check against beam theory.
