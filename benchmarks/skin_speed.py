@@ -57,7 +57,7 @@ def main() -> None:
     print("| rate | tolerance | solves/s | ms median | ms p90 | iterations | factored | not converged |")
     print("|---|---|---|---|---|---|---|---|")
     for rate, commands in ((25, slow), (50, fast)):
-        ways = [(kinematics.goals(c), seats(kinematics, c)) for c in commands]
+        ways = [(kinematics.goals(c), kinematics.seats(c)) for c in commands]
         for tolerance in (1e-4, 1e-5):
             runs = [run(skin, ways, tolerance) for _ in range(options.repeats)]
             cpu = np.median([times.mean() for times, *_ in runs])
@@ -68,12 +68,6 @@ def main() -> None:
                 f" {factored / len(ways):.2f} a solve | {failed} |",
                 flush=True,
             )
-
-
-def seats(kinematics: Kinematics, command: np.ndarray) -> dict[str, np.ndarray]:
-    poses = kinematics.poses(command)
-    skull = np.linalg.inv(poses["skull"])
-    return {name: skull @ pose for name, pose in poses.items()}
 
 
 def run(skin, ways, tolerance) -> tuple[np.ndarray, list[int], int, int]:

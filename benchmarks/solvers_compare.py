@@ -88,7 +88,7 @@ class Bench:
     def pose(self, command: np.ndarray) -> None:
         """Solve one pose with everything."""
         goals = self.kinematics.goals(command)
-        self._timed("exact", lambda: self.exact.solve(goals))
+        self._timed("exact", lambda: self.exact.solve(goals, None, self.kinematics.seats(command)))
         self.standing["exact"].append(self.exact.report.converged)
         self._timed("plain", lambda: self.plain.solve(goals))
         self._timed("linear", lambda: self.linear.solve(goals))

@@ -141,6 +141,12 @@ class Kinematics:
             out[name] = out[link.parent] @ local[name]
         return out
 
+    def seats(self, position: ArrayLike) -> dict[str, Array]:
+        """Each link in the frame of the skull, where the skin lives: positions (..., n) -> (..., 4, 4)."""
+        poses = self.poses(position)
+        skull = np.linalg.inv(poses["skull"])
+        return {name: skull @ pose for name, pose in poses.items()}
+
     def goals(self, position: ArrayLike) -> Array:
         """Where the held vertices are pulled to, float64 [shape=(M, 3), m], in the skull's frame."""
         command = np.asarray(position, dtype=np.float64)

@@ -190,8 +190,7 @@ class FaceTwin:
             told = SolveReport(0, shape.error, shape.trust, float("nan"))
             return State(at.copy(), shape.vertices.astype(np.float64), poses, shape.gap, told)
         goals = self.kinematics.goals(at)
-        skull = np.linalg.inv(poses["skull"])
-        seats = {name: skull @ pose for name, pose in poses.items()}  # the skin lives in the skull's frame
+        seats = self.kinematics.seats(at)
         start = None if fresh or self._far(goals) else self._last
         try:
             vertices = self.skin.solve(goals, start, seats)

@@ -43,6 +43,8 @@ HUBER = 1.5
 PICTURE_WEIGHT, READING_WEIGHT = 0.05, 0.1
 #: u, rad and commands: no residual is taken for better than this
 LEAST_U, LEAST_TURN, LEAST_READING = 5e-4, 1e-3, 3e-4
+#: u, how far a tracker sees each landmark off, always the same way, beyond what was learned of it
+BIAS = 0.003
 #: u a command: a motor that moves no landmark more is not seen
 SEEN = 0.004
 #: share of the prior's spread that is left of what counts as found
@@ -109,6 +111,8 @@ class Fitter:
     correction : float64 [shape=(T, D)], optional
         What the twin itself showed less what the map says, at each training picture, for values near those
         that the fit begins from: the map is left with the slope.
+    fixed : bool [shape=(n, 8)], optional
+        What stays as the fit begins.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class Fitter:
         same_face: bool = True,
         train: Bools | None = None,
         correction: Floats | None = None,
+        fixed: Bools | None = None,
     ) -> None:
         self.spec, self.data, self.map = spec, data, face_map
         self.scale = Scale(spec)
@@ -131,15 +136,19 @@ class Fitter:
             self._target = self._target - correction
         d = face_map.size
         self._is_turn = np.arange(d) >= d - 3
-        self._free = ~self._is_turn & (not same_face)  # coordinates with an offset of their own
+        # coordinates with an offset of their own, and how precisely it is known to be nothing
+        self._free = ~self._is_turn & (not same_face or face_map.response is not None)
+        self._known = 0.0 if not same_face else PICTURE_WEIGHT / BIAS**2
         self._motors = np.arange(spec.size)
         rows = np.flatnonzero(~data.held_out_at(data.time) & np.isfinite(data.measured).any(1))
         self._rows = rows
         self._readings = data.measured[rows]
         self.notes: list[str] = []
         self._choose()
+        self._moving = self.fitted if fixed is None else self.fitted & ~fixed
         self._sigma = np.full(d, LEAST_U)
         self._reading_sigma = np.full(spec.size, LEAST_READING)
+        self._shift = np.zeros(d)  # offsets at the last residuals
 
     def _choose(self) -> None:
         # Which parameters of which motors are free.
@@ -206,8 +215,11 @@ class Fitter:
 
     def offset(self, values: Values) -> Floats:
         """Offsets of the free coordinates, from the training pictures: float64 [shape=(D,)]."""
-        left = self._target - self.predict(values, self._times)
-        return np.where(self._free, _middle(left), 0.0)
+        return self._offset(self._target - self.predict(values, self._times))
+
+    def _offset(self, left: Floats) -> Floats:
+        weight = PICTURE_WEIGHT * len(left) / self._sigma**2
+        return np.where(self._free, _middle(left) * weight / (weight + self._known), 0.0)
 
     def _play(self, values: Values, *, slopes: bool) -> _Play:
         n, count = self.spec.size, len(self._times)
@@ -234,7 +246,8 @@ class Fitter:
 
     def _residuals(self, seen: Floats, shaft: Floats) -> tuple[Floats, Floats]:
         left = self._target - seen
-        left = left - np.where(self._free, _middle(left), 0.0)
+        self._shift = self._offset(left)
+        left = left - self._shift
         return left, np.where(np.isfinite(self._readings), self._readings - shaft, 0.0)
 
     def _measure(self, left: Floats, read: Floats) -> None:
@@ -251,7 +264,9 @@ class Fitter:
         cost = PICTURE_WEIGHT * _huber(left / self._sigma).sum()
         cost += READING_WEIGHT * _huber(read / self._reading_sigma)[:, self._read].sum()
         cost += 0.5 * ((values.z / self.scale.prior) ** 2).sum()
-        cost += 0.5 * ((values.material / MATERIAL_PRIOR) ** 2).sum()
+        cost += (
+            0.5 * ((values.material / MATERIAL_PRIOR) ** 2).sum() + 0.5 * self._known * (self._shift**2).sum()
+        )
         cost += 0.5 * (values.clock / CLOCK_PRIOR) ** 2 + 0.5 * ((values.view / VIEW_PRIOR) ** 2).sum()
         return float(cost)
 
@@ -282,7 +297,7 @@ class Fitter:
 
     def _columns(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         # Motor and parameter of each free number that has a slope.
-        motors, which = np.nonzero(self.fitted & SMOOTH)
+        motors, which = np.nonzero(self._moving & SMOOTH)
         return motors, which
 
     def _normal(self, values: Values, play: _Play) -> tuple[Floats, Floats]:
@@ -314,9 +329,10 @@ class Fitter:
             for c in np.unique(place):
                 at = place == c
                 mean[:, at] = np.einsum("fd,fa->da", wide[:, free, c] * weight[:, free], series[:, at])
-            total = weight[:, free].sum(0)
+            total = weight[:, free].sum(0) + self._known
             h -= (mean / total[:, None]).T @ mean
             g -= mean.T @ ((weight[:, free] * left[:, free]).sum(0) / total)
+            g += mean.T @ (self._known * self._shift[free] / total)
         for a, (i, k) in enumerate(zip(motors, which, strict=True)):
             if not self._read[i]:
                 continue
@@ -382,7 +398,7 @@ class Fitter:
         left, _ = self._residuals(self._viewed(seen, values), play.shaft)
         weight = PICTURE_WEIGHT * _weights(left / self._sigma) / self._sigma**2
         out = values.copy()
-        for i in np.flatnonzero(self.fitted.any(1)):
+        for i in np.flatnonzero(self._moving.any(1)):
             place = np.searchsorted(self._seen, i)
             if place < len(self._seen) and self._seen[place] == i:
                 j = slope[:, :, place]
@@ -394,7 +410,7 @@ class Fitter:
 
     def _search_motor(self, i: int, values: Values, at: Floats, square: Floats, right: Floats) -> Floats:
         times, rows = self._times - values.clock, self.data.time[self._rows]
-        sigma, free = self._reading_sigma[i], np.flatnonzero(self.fitted[i])
+        sigma, free = self._reading_sigma[i], np.flatnonzero(self._moving[i])
 
         def judge(z: Floats) -> tuple[Floats, Floats]:
             table = self.scale.table(z, i)
@@ -413,7 +429,7 @@ class Fitter:
             for slack in np.array((0.0, 0.5, 1.0, 1.5, 2.0, 3.0)) * max(nominal[BACKLASH], 3e-3):
                 one = z.copy()
                 one[DEAD] = dead - nominal[DEAD]
-                if self.fitted[i, BACKLASH]:
+                if self._moving[i, BACKLASH]:
                     one[BACKLASH] = slack - nominal[BACKLASH]
                 grid.append(one)
         cost, table = judge(np.array(grid))

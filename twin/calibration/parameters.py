@@ -30,7 +30,7 @@ from facetwin.twin.spec_parts import SERVO
 Floats = NDArray[np.float64]
 
 LOGARITHMIC = np.array([name in ("natural_frequency", "damping_ratio", "max_speed") for name in NAMES])
-#: sd of z before anything was seen: s, e-folds, rad; trim's is a share of the motor's range
+#: sd of z before anything was seen: s, e-folds, rad
 PRIOR = np.array([0.012, 0.3, 0.3, 0.006, 0.008, 0.3, 0.15, 0.06])
 #: by how much z is changed to see what a parameter does
 STEP = np.array([0.002, 0.04, 0.04, 0.001, 0.002, 0.04, 0.02, 0.01])
@@ -76,8 +76,9 @@ class Scale:
     def __post_init__(self) -> None:
         self.nominal = table_of(self.spec)
         ones = np.ones_like(self.nominal)
+        self.prior = PRIOR * ones
         ones[:, TRIM] = self.spec.span
-        self.prior, self.step = PRIOR * ones, STEP * ones
+        self.step = STEP * ones
         self._low = np.array([SERVO[name][0] for name in NAMES])
         self._high = np.array([SERVO[name][1] for name in NAMES])
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -157,7 +158,12 @@ class BulletSkin:
         self._x: Floats = nodes.copy()
         self._seen = self._x  # at the last look
 
-    def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
+    def solve(
+        self,
+        goals: ArrayLike,
+        start: ArrayLike | None = None,
+        poses: Mapping[str, ArrayLike] | None = None,
+    ) -> Floats:
         """Shape at rest for goals [shape=(M, 3), m] of the anchored vertices: vertices [shape=(N, 3), m].
 
         It is stepped from ``start`` [shape=(N, 3), m], from rest without one, with goals that move at

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -276,13 +277,20 @@ class FastSkin:
         gap, error = GAP_SCALE * gap, ERROR_SCALE * error
         trust = error <= self.threshold and widest <= 1 + 2 * MARGIN
         if not trust and self.backup is not None:
-            exact, report = self.backup.solve_report(self.kinematics.goals(at))
+            exact, report = self.backup.solve_report(
+                self.kinematics.goals(at), poses=self.kinematics.seats(at)
+            )
             return FastShape(
                 exact[self.points].astype(np.float32), self._gap(exact), report.step, report.converged
             )
         return FastShape(out, gap, error, bool(trust))
 
-    def solve(self, goals: ArrayLike, start: ArrayLike | None = None) -> Floats:
+    def solve(
+        self,
+        goals: ArrayLike,
+        start: ArrayLike | None = None,
+        poses: Mapping[str, ArrayLike] | None = None,
+    ) -> Floats:
         """Vertices [shape=(N, 3), m] for goals [shape=(M, 3), m], as `Skin` has it.
 
         The motors are found from the goals; goals that no motors make are refused. ``start`` matters to
@@ -301,7 +309,7 @@ class FastSkin:
             finally:
                 self.backup = backup
             if not shape.trust:
-                exact, self.report = backup.solve_report(target, start)
+                exact, self.report = backup.solve_report(target, start, poses=poses)
                 return exact
         self.report = SolveReport(0, shape.error, shape.trust, float("nan"))
         return shape.vertices.astype(np.float64)
@@ -317,7 +325,9 @@ class FastSkin:
         at = np.asarray(positions, dtype=np.float64)
         out = shapes.vertices.detach().cpu().numpy().copy()
         for row in np.flatnonzero(~shapes.trust.cpu().numpy()):
-            out[row] = exact.solve(self.kinematics.goals(at[row]))[self.points]
+            out[row] = exact.solve(self.kinematics.goals(at[row]), poses=self.kinematics.seats(at[row]))[
+                self.points
+            ]
         return out
 
     def _half(self, points: NDArray[np.integer]) -> NDArray[np.intp]:

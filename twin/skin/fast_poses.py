@@ -77,7 +77,9 @@ def solve_poses(
     rows: list[tuple[NDArray[np.float64], NDArray[np.float32], bool]] = []
     for at in np.asarray(positions, dtype=np.float64):
         try:
-            vertices, report = exact.solve_report(kinematics.goals(at), tolerance=tolerance)
+            vertices, report = exact.solve_report(
+                kinematics.goals(at), poses=kinematics.seats(at), tolerance=tolerance
+            )
         except FaceTwinError:
             continue
         rows.append((at, vertices.astype(np.float32), report.converged))
