@@ -32,7 +32,7 @@ from facetwin.twin.spec import load_rig
 
 RIG = "sim:?solver=fast&renderer=fast&samples=1"
 LOOKS = 4  # steps of an episode
-REACH = 0.25  # how far SAC may go from the inverse model's answer, in commands
+REACH = 0.1  # how far SAC may go from the inverse model's answer, in commands
 GOALS = 100
 SPEC = load_rig("face26")
 
@@ -103,6 +103,7 @@ def score(env, act, seed: int) -> np.ndarray:
 
 
 def main() -> None:
+    """Babble, fit, learn, score."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=12_000, help="of the environment")
     parser.add_argument("--babble", type=int, default=20_000, help="poses for the inverse model")
@@ -127,7 +128,11 @@ def main() -> None:
     n, still = SPEC.size, np.zeros(SPEC.size, np.float32)
 
     def feedback(gain):
-        return lambda view, added: np.clip(added + gain / REACH * view[2 * n :], -1, 1) * bool(view[n:2*n].any())
+        def act(view, added):
+            looked = not np.allclose(view[n : 2 * n], SPEC.rest)  # at rest there is nothing to correct yet
+            return np.clip(added + gain / REACH * view[2 * n :], -1, 1) if looked else still
+
+        return act
 
     chosen = min((0.25, 0.5, 0.75, 1.0), key=lambda g: score(env, feedback(g), 50_000).mean())
     test = 90_000
