@@ -84,7 +84,8 @@ def run(options: RigCalibrate) -> int:
         upright = spec.with_(fitter.scale.changes(begin, fitter.fitted))
         seen_by, camera = _camera(spec, upright, recording, data, size, notes)
         _learn(face_map, seen_by, spec, data, options.replay, size)
-        fitter = Fitter(spec, data, face_map, same_face=not options.other_face)
+        fixed = _neck_trims(spec)  # or camera and neck would trade what only both together show
+        fitter = Fitter(spec, data, face_map, same_face=not options.other_face, fixed=fixed)
     with Progress("fitting", total=3) as bar:
         fit = fitter.fit(rounds=3, tell=lambda _: bar.advance(1), begin=begin)
     for _ in range(0 if geometry else options.refine):
@@ -211,6 +212,14 @@ def _turned(spec: RigSpec, data: Observed, size: int) -> NDArray[np.float64]:
     return np.asarray(np.nanmedian(data.turn[:still], axis=0) - head_turn(own), np.float64)
 
 
+def _neck_trims(spec: RigSpec) -> NDArray[np.bool_]:
+    from facetwin.twin.calibration.parameters import NAMES, TRIM
+
+    out = np.zeros((spec.size, len(NAMES)), bool)
+    out[spec.group("neck"), TRIM] = True
+    return out
+
+
 def _still(spec: RigSpec, data: Observed) -> int:
     # Pictures before anything moves.
     away = np.flatnonzero(np.abs(data.sent - spec.rest).max(1) > 0.01)
@@ -254,7 +263,10 @@ def _refine(
     train[seen.number] = True
     shown = face_map.target(seen.landmarks, seen.turn)
     correction = shown - fitter.predict(fit.values, data.picture_time[seen.number])
-    again = Fitter(spec, data, face_map, same_face=not options.other_face, train=train, correction=correction)
+    again = Fitter(
+        spec, data, face_map, same_face=not options.other_face, train=train, correction=correction,
+        fixed=_neck_trims(spec),
+    )  # fmt: skip
     return again.fit(rounds=2, steps=4, begin=fit.values), camera
 
 
