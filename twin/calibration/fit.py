@@ -43,8 +43,9 @@ HUBER = 1.5
 PICTURE_WEIGHT, READING_WEIGHT = 0.05, 0.1
 #: u, rad and commands: no residual is taken for better than this
 LEAST_U, LEAST_TURN, LEAST_READING = 5e-4, 1e-3, 3e-4
-#: u, how far a tracker sees each landmark off, always the same way, beyond what was learned of it
-BIAS = 0.003
+#: u, how far a tracker sees each landmark off, always the same way, beyond what was learned of it: from the
+#: table's twin, and from one that was already fitted
+BIAS, LATER_BIAS = 0.003, 0.001
 #: u a command: a motor that moves no landmark more is not seen
 SEEN = 0.004
 #: share of the prior's spread that is left of what counts as found
@@ -138,7 +139,9 @@ class Fitter:
         self._is_turn = np.arange(d) >= d - 3
         # coordinates with an offset of their own, and how precisely it is known to be nothing
         self._free = ~self._is_turn & (not same_face or face_map.response is not None)
-        self._known = 0.0 if not same_face else PICTURE_WEIGHT / BIAS**2
+        bias = BIAS if correction is None else LATER_BIAS
+        self._known = 0.0 if not same_face else PICTURE_WEIGHT / bias**2
+        self.same_face = same_face
         self._motors = np.arange(spec.size)
         rows = np.flatnonzero(~data.held_out_at(data.time) & np.isfinite(data.measured).any(1))
         self._rows = rows
@@ -214,7 +217,9 @@ class Fitter:
         return seen
 
     def offset(self, values: Values) -> Floats:
-        """Offsets of the free coordinates, from the training pictures: float64 [shape=(D,)]."""
+        """Offsets of another face, from the training pictures: float64 [shape=(D,)]; 0 of the same face."""
+        if self.same_face:
+            return np.zeros(self.map.size)
         return self._offset(self._target - self.predict(values, self._times))
 
     def _offset(self, left: Floats) -> Floats:
