@@ -14,12 +14,10 @@ from facetwin.hardware.recording import RecordingWriter
 from facetwin.hardware.rig import RigState
 from facetwin.twin.calibration.excitation import RATE, turn
 from facetwin.twin.face import load_face
-from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.landmarks import align, canonical, fit_unit
 from facetwin.twin.servo import ServoBank
-from facetwin.twin.skin.linear import LinearSkin
+from facetwin.twin.skin.fast import FastSkin
 from facetwin.twin.spec import load_rig
-from facetwin.twin.twin import build_skin
 
 pytestmark = pytest.mark.sim
 
@@ -30,10 +28,9 @@ WRONG = {"motor.jaw.scale": 1.12, "motor.jaw.latency": 0.03, "motor.left_corner_
 
 
 def record(folder, spec, table=FACE):
-    """A rig with `spec`'s servos that believes in `table`, seen by geometry on a linear skin."""
+    """A rig with `spec`'s servos that believes in `table`, seen by geometry on the fast skin."""
     face = load_face()
-    kinematics = Kinematics(FACE, face)
-    skin = LinearSkin(build_skin(FACE, face, kinematics))
+    skin = FastSkin.load(FACE, face)
     bank = ServoBank(spec, 0.005)
     bank.reset(spec.rest)
     pieces = [np.tile(spec.rest, (30, 1))]
@@ -55,7 +52,7 @@ def record(folder, spec, table=FACE):
             recording.write(time, command, command, state)
             if k % 4 == 0:
                 seen = canonical() * face.metres_per_u
-                seen[:468] = skin.solve(kinematics.goals(bank.position))[:468]
+                seen[:468] = skin.shape(bank.position).vertices[:468]
                 pixels = seen * (1, -1, -1)
                 unit = unit or fit_unit(pixels)
                 number = recording.picture(time, np.zeros((32, 32, 3), np.uint8))
