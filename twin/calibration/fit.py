@@ -173,6 +173,9 @@ class Fitter:
                 self.notes.append(f"{name}: horn and backlash left alone, no landmark shows it")
             else:
                 self.notes.append(f"{name}: left alone, no landmark shows it and its servo is not read")
+        if self.map.response is not None:  # half a degree of play is less than a tracker sees
+            self.fitted[:, BACKLASH] = False
+            self.notes.append("backlash: left alone, a tracker does not show it")
         self._read = read
         self._seen = np.flatnonzero(size >= SEEN)
         self._clock_free = bool(read.any())
