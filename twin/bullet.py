@@ -72,6 +72,9 @@ class BulletHead:
         omega = np.array([2 * np.pi * m.natural_frequency for m in spec.motors])
         self._gain = (np.minimum(0.5 * omega * dt / self._count, 1.0)).tolist()
         self._late = [max(0, round(m.latency / dt)) for m in spec.motors]
+        self._scale = np.array([m.scale for m in spec.motors])
+        trim = np.array([m.trim for m in spec.motors])
+        self._trim = trim / spec.span + (1 - self._scale) * spec.rest
         self.reset(spec.rest)
         self._rest = {name: self._frame(name) for name in self.face.links}
 
@@ -102,13 +105,13 @@ class BulletHead:
 
     @property
     def position(self) -> Floats:
-        """Where the motors stand, in commands [shape=(n,)]."""
-        return np.clip(self.spec.to_command([s[0] for s in self._states()]), 0.0, 1.0)
+        """Where what hangs on the motors stands, in commands [shape=(n,)], with `scale` and `trim`."""
+        return self._scale * self.shaft + self._trim
 
     @property
     def shaft(self) -> Floats:
-        """What the motors' own sensors say: the position, as there is no backlash here."""
-        return self.position
+        """What the motors' own sensors say, in commands [shape=(n,)]: there is no backlash here."""
+        return np.clip(self.spec.to_command([s[0] for s in self._states()]), 0.0, 1.0)
 
     @property
     def velocity(self) -> Floats:

@@ -163,7 +163,7 @@ def _motor(t: Table, factor: float, defaults: Mapping[str, float | None]) -> Mot
         default = defaults[key]
         if default is None and key not in t.left:
             raise t.error(key, "missing", "nothing", "a value", f"add {key} = ... here or under [servo]")
-        values[key] = t.number(key, low, high / scale, default) * scale
+        values[key] = t.number(key, low / scale, high / scale, default) * scale
     part = pull = None
     if "part" in t.left:
         part = Part(t.choice("part", PARTS), t.choice("axis", AXES), t.number("gain", -100, 100, 1.0))

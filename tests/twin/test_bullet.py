@@ -8,6 +8,7 @@ from facetwin.twin.bullet import BulletHead, BulletTwin, load_urdf
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import load_face
 from facetwin.twin.kinematics import Kinematics
+from facetwin.twin.servo import ServoBank
 from facetwin.twin.skin import Material, Skin
 from facetwin.twin.skin.bullet import BulletSkin, open_client
 from facetwin.twin.skin.exact import ExactSkin
@@ -257,6 +258,17 @@ def test_joints_go_where_they_are_sent_within_their_speed():
         assert (np.diff(seen) > -1e-6).all()
         assert np.isfinite(head.torque).all()
         assert np.abs(head.velocity).max() < 0.05
+
+
+def test_a_misaligned_horn_stands_where_the_servo_bank_says():
+    askew = load_rig("face26").with_({"motor.jaw.scale": 1.1, "motor.jaw.trim": 0.03})
+    jaw = askew.index("jaw")
+    bank = ServoBank(askew, 0.01)
+    with BulletHead(askew, 0.01) as head:
+        command = askew.rest.copy()
+        command[jaw] = 0.5
+        np.testing.assert_allclose(head.reset(command), bank.reset(command), atol=1e-6)
+        assert head.shaft[jaw] == pytest.approx(0.5, abs=1e-6)
 
 
 def test_a_closed_head_and_bad_commands_are_said_in_one_line():

@@ -315,3 +315,9 @@ def test_nothing_can_be_changed_in_place(face26):
         face26.motors[0].latency = 1
     with pytest.raises(ValueError, match="read-only"):
         face26.rest[0] = 1
+
+
+def test_a_trim_in_degrees_may_be_below_minus_one():
+    emo = load_rig("emo23")
+    tilted = emo.with_({f"motor.{emo.names[0]}.trim": math.radians(-3)})
+    assert tilted.motors[0].trim == pytest.approx(math.radians(-3))
