@@ -1,9 +1,9 @@
 """MuJoCo's flex shell as a skin: the peer of `commands_to_pixels.py`; not part of the package.
 
 St Venant-Kirchhoff membrane and its own bending law on the same mesh; linkages and tissue are the springs of
-the vertices' slide joints. Stepped until it stands. Not a third opinion yet: on two poses it differed from the
-exact skin without contact by .6 of 1.5 mm and 1.0 of 2.9 mm, and its linear solver warned that it had not
-converged. MuJoCo 4.0.0 has a solver bug: any other release.
+the vertices' slide joints. Stepped until it stands. Not a third opinion yet: on two poses it differed from
+the exact skin without contact by .6 of 1.5 mm and 1.0 of 2.9 mm, and its linear solver warned that it had
+not converged. MuJoCo 4.0.0 has a solver bug: any other release.
 """
 
 from __future__ import annotations
