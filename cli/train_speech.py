@@ -38,6 +38,8 @@ class TrainSpeech:
     batch: int = 12
     """Pairs of clips a step."""
     dropout: float = 0.35
+    silence: float = 0.12
+    """Share of sequences that are noise, hum, clicks or nothing: for them the face must rest."""
     limit: int | None = None
     """Use only the first so many clips (a trial)."""
     workers: int = 2
@@ -62,10 +64,13 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
     shape = Shape(options.lookahead, options.members, options.hidden)
     if min(options.members, options.hidden, options.epochs, options.batch, options.workers) < 1:
         raise UsageError("members, hidden, epochs, batch and workers are at least 1", where="train speech")
+    if not 0 <= options.silence < 1:
+        raise UsageError("bad silence", where="train speech", found=options.silence, expected="0 to below 1")
     torch.set_num_threads(1)
     training = Training(
-        epochs=options.epochs, batch=options.batch, dropout=options.dropout, seed=options.seed
-    )
+        epochs=options.epochs, batch=options.batch, dropout=options.dropout, silence=options.silence,
+        seed=options.seed,
+    )  # fmt: skip
     clips = load_clips(options.data, options.limit)
     last: dict[int, dict[str, float]] = {}
     began = time.monotonic()
