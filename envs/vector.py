@@ -240,7 +240,8 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             return
         bodies: list[RigSpec] = []
         for b in which:
-            body, drawn = self.rig_spec, {}
+            body = self.rig_spec
+            drawn: dict[str, float] = {}
             if self._randomise not in (None, False):
                 body, drawn = draw(self.rig_spec, self._randoms[b], self._choice())
             bodies.append(body)
