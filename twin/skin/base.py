@@ -169,3 +169,18 @@ def check_points(value: ArrayLike, count: int, where: str) -> Floats:
             "not finite", where=f"{where}[{bad}]", found=points[bad].tolist(), expected="finite metres"
         )
     return np.ascontiguousarray(points)
+
+
+def check_mesh(rest: ArrayLike, triangles: ArrayLike) -> tuple[Floats, Ints]:
+    """Points float64 [shape=(N, 3)] and triangles int64 [shape=(T, 3)] of them, or a `FaceTwinError`."""
+    v = np.ascontiguousarray(rest, dtype=np.float64)
+    f = np.ascontiguousarray(triangles, dtype=np.int64)
+    if v.ndim != 2 or v.shape[1] != 3 or not np.isfinite(v).all():
+        raise FaceTwinError("not finite points", where="skin rest", found=v.shape, expected="(N, 3)")
+    if f.ndim != 2 or f.shape[1] != 3 or not len(f):
+        raise FaceTwinError("not triangles", where="skin triangles", found=f.shape, expected="(T, 3)")
+    if f.min() < 0 or f.max() >= len(v):
+        raise FaceTwinError(
+            "vertex out of range", where="skin triangles", found=int(f.max()), expected=f"below {len(v)}"
+        )
+    return v, f

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.skin.base import FAST, Floats, Ints, Material
+from facetwin.twin.skin.base import FAST, Floats, Ints, Material, check_mesh
 from facetwin.twin.skin.bending import area_normals, bend, hinge_angles, hinge_slopes, patch_stiffness
 
 #: a triangle squashed below this share of its area squared ends the line search
@@ -119,16 +119,7 @@ def build_shell(
     in one place, flat triangles, an edge with three triangles, neighbours that face opposite ways, and
     other openings.
     """
-    v = np.ascontiguousarray(rest, dtype=np.float64)
-    f = np.ascontiguousarray(triangles, dtype=np.int64)
-    if v.ndim != 2 or v.shape[1] != 3 or not np.isfinite(v).all():
-        raise FaceTwinError("not finite points", where="skin rest", found=v.shape, expected="(N, 3)")
-    if f.ndim != 2 or f.shape[1] != 3 or not len(f):
-        raise FaceTwinError("not triangles", where="skin triangles", found=f.shape, expected="(T, 3)")
-    if f.min() < 0 or f.max() >= len(v):
-        raise FaceTwinError(
-            "vertex out of range", where="skin triangles", found=int(f.max()), expected=f"below {len(v)}"
-        )
+    v, f = check_mesh(rest, triangles)
     twins = cKDTree(v).query_pairs(SAME, output_type="ndarray")
     if len(twins):
         raise FaceTwinError(

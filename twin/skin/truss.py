@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import root
 
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.skin.base import Floats, Ints, Material
+from facetwin.twin.skin.base import Floats, Ints, Material, check_mesh
 
 #: spring constant over Young's modulus times thickness, and gap over thickness, of a strip that stretches and
 #: bends as beam theory says: found by `fit_springs` on a grid of 4 mm, the face's own typical edge
@@ -88,16 +88,7 @@ def build_truss(rest: ArrayLike, triangles: ArrayLike, stiffness: float, gap: fl
     Raises `FaceTwinError` for indices out of range, flat triangles, loose vertices or a mesh in pieces: a
     mesh whose triangles do not hang together by edges never finishes loading in PyBullet.
     """
-    v = np.ascontiguousarray(rest, dtype=np.float64)
-    f = np.ascontiguousarray(triangles, dtype=np.int64)
-    if v.ndim != 2 or v.shape[1] != 3 or not np.isfinite(v).all():
-        raise FaceTwinError("not finite points", where="skin rest", found=v.shape, expected="(N, 3)")
-    if f.ndim != 2 or f.shape[1] != 3 or not len(f):
-        raise FaceTwinError("not triangles", where="skin triangles", found=f.shape, expected="(T, 3)")
-    if f.min() < 0 or f.max() >= len(v):
-        raise FaceTwinError(
-            "vertex out of range", where="skin triangles", found=int(f.max()), expected=f"below {len(v)}"
-        )
+    v, f = check_mesh(rest, triangles)
     for name, value in (("stiffness", stiffness), ("gap", gap)):
         if not (np.isfinite(value) and value > 0):
             raise FaceTwinError("not a truss", where=name, found=value, expected="a number above 0")
