@@ -71,7 +71,7 @@ def _check(options: RigCheck) -> int:
     from facetwin.hardware.safety import SafetyLayer
 
     rig = make_rig(options.name)
-    if not (rig.capabilities.simulated or options.may_move):
+    if not (rig.capabilities.harmless or options.may_move):
         raise UsageError(
             "the check moves this rig", where=options.name, hint="clear the space around it, then --may-move"
         )

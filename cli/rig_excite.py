@@ -61,7 +61,7 @@ def run(options: RigExcite) -> int:
     if (options.out / "meta.json").exists():
         raise UsageError("there is a recording already", where=options.out,
                          hint="remove the folder or name another one")  # fmt: skip
-    if not (make_rig(options.rig).capabilities.simulated or options.may_move):
+    if not (make_rig(options.rig).capabilities.harmless or options.may_move):
         raise UsageError(
             "this moves the rig", where=options.rig, hint="clear the space around it, then --may-move"
         )

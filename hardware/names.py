@@ -6,23 +6,19 @@ installed, and imported only when named, so that a broken one stops nobody else.
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
-from urllib.parse import parse_qsl
 
+from facetwin.hardware.plugins import RIGS, construct, installed, load, parse_url
 from facetwin.hardware.rig import Rig
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.spec import rig_names
 
-GROUP = "facetwin.hardware"
-
 
 def schemes() -> dict[str, EntryPoint]:
     """Names that may stand before the colon, with where they come from; imports nothing."""
-    return {e.name: e for e in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
+    return installed(RIGS)
 
 
 def parse_name(name: str) -> tuple[str, str, dict[str, Any]]:
@@ -33,25 +29,17 @@ def parse_name(name: str) -> tuple[str, str, dict[str, Any]]:
     >>> parse_name("mine/face.toml")
     ('sim', 'mine/face.toml', {})
     """
-    head, _, query = str(name).partition("?")
-    scheme, colon, rest = head.partition(":")
-    if not colon:
-        if not head.endswith(".toml"):
-            hint = f"did you mean sim:{head}?" if head in rig_names() else "sim: is the simulated face"
+    scheme, rest, options = parse_url(name)
+    if scheme is None:
+        if not rest.endswith(".toml"):
+            hint = f"did you mean sim:{rest}?" if rest in rig_names() else "sim: is the simulated face"
             raise UsageError(
                 "not the name of a rig",
                 found=name,
                 expected="scheme:rest or a path of a .toml file",
                 hint=hint,
             )
-        scheme, rest = "sim", head
-    options = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        if key in options:
-            raise UsageError("option given twice", where=name, found=key)
-        options[key] = _value(value)
-    if query and not options:
-        raise UsageError("not options", where=name, found=query, expected="key=value&key=value")
+        scheme = "sim"
     return scheme, rest, options
 
 
@@ -60,25 +48,7 @@ def load_driver(scheme: str) -> type[Rig]:
 
     Raises `UsageError` for an unknown scheme, `FaceTwinError` for one that cannot be imported.
     """
-    known = schemes()
-    if scheme not in known:
-        close = difflib.get_close_matches(scheme, known, 1)
-        raise UsageError(
-            "no such kind of rig",
-            found=scheme + ":",
-            expected="one of " + ", ".join(s + ":" for s in known),
-            hint=f"did you mean {close[0]}:?" if close else "install its plugin",
-        )
-    try:
-        driver = known[scheme].load()
-    except Exception as error:
-        raise FaceTwinError("this driver cannot be imported", where=f"{scheme}: ({known[scheme].value})",
-                            found=f"{type(error).__name__}: {error}",
-                            hint="reinstall its package; other rigs still work") from error  # fmt: skip
-    if not callable(driver):
-        raise FaceTwinError(
-            "this driver is not a rig", where=f"{scheme}: ({known[scheme].value})", found=driver
-        )
+    driver: type[Rig] = load(scheme, schemes(), "rig")
     return driver
 
 
@@ -100,16 +70,8 @@ def make_rig(name: str, **options: Any) -> Rig:
     twice = sorted(set(given) & set(options))
     if twice:
         raise UsageError("option given in the name and beside it", where=name, found=", ".join(twice))
-    given.update(options)
-    arguments = (rest,) if rest else ()
-    try:
-        inspect.signature(driver).bind(*arguments, **given)
-    except TypeError as error:
-        takes = [p.name for p in inspect.signature(driver).parameters.values()]
-        close = [c for key in given if key not in takes for c in difflib.get_close_matches(key, takes, 1)]
-        raise UsageError("wrong options", where=name, found=str(error), expected="of " + ", ".join(takes),
-                         hint=f"did you mean {close[0]}?" if close else None) from None  # fmt: skip
-    return driver(*arguments, **given)
+    rig: Rig = construct(name, driver, rest, {**given, **options})
+    return rig
 
 
 def open_rig(name: str = "sim:", *, safety: dict[str, Any] | None = None, **options: Any) -> SafetyLayer:
@@ -134,14 +96,3 @@ def open_rig(name: str = "sim:", *, safety: dict[str, Any] | None = None, **opti
     layer = SafetyLayer(make_rig(name, **options), **(safety or {}))
     layer.open()
     return layer
-
-
-def _value(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -101,12 +101,20 @@ class Capabilities:
         Shape of its pictures; None: it can't look.
     truth : bool
         `Frame.truth` is filled.
+    emulated : bool
+        Real bytes, real time, but nobody's hardware behind them.
     """
 
     simulated: bool
     measures: bool
     camera: tuple[int, int, int] | None
     truth: bool = False
+    emulated: bool = False
+
+    @property
+    def harmless(self) -> bool:
+        """Nothing can break or be hurt: it may be moved without asking."""
+        return self.simulated or self.emulated
 
 
 @dataclass

@@ -4,8 +4,8 @@ import pytest
 from fakes import FakeTwin, ScriptedRig
 
 from facetwin import assets
-from facetwin.hardware import names
-from facetwin.hardware.names import broken_drivers, make_rig, open_rig, parse_name
+from facetwin.hardware import plugins
+from facetwin.hardware.names import broken_drivers, make_rig, open_rig, parse_name, schemes
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.hardware.sim import SimRig
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -63,12 +63,12 @@ def test_wrong_names_are_answered(name, words):
 
 def test_a_broken_plugin_stops_nobody_else(monkeypatch):
     rigs = {
-        "broken": EntryPoint("broken", "no_such_module_here:Rig", names.GROUP),
-        "fakes": EntryPoint("fakes", "fakes:ScriptedRig", names.GROUP),
-        "sim": EntryPoint("sim", "facetwin.hardware.sim:SimRig", names.GROUP),
+        "broken": EntryPoint("broken", "no_such_module_here:Rig", plugins.RIGS),
+        "fakes": EntryPoint("fakes", "fakes:ScriptedRig", plugins.RIGS),
+        "sim": EntryPoint("sim", "facetwin.hardware.sim:SimRig", plugins.RIGS),
     }
-    monkeypatch.setattr(names, "entry_points", lambda group: rigs.values())
-    assert list(names.schemes()) == ["broken", "fakes", "sim"]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: rigs.values())
+    assert list(schemes()) == ["broken", "fakes", "sim"]
     with pytest.raises(FaceTwinError, match=r"broken: .*ModuleNotFoundError.*no_such_module_here"):
         open_rig("broken:")
     assert set(broken_drivers()) == {"broken"}

@@ -1,0 +1,1 @@
+"""The emulated rig: a robot as seen from the wire, in processes of its own behind a pty."""
