@@ -104,7 +104,7 @@ class SerialRig(Rig):
         self._broken = False
 
     def _mend(self) -> None:
-        """After a pulled cable connect anew, but only while the motors are off; drivers call it in `_read`."""
+        """After a pulled cable connect anew, only while the motors are off; drivers call it in `_read`."""
         if not self._broken or self.status.state != OPEN:
             return
         for wire in self.wires:
