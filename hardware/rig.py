@@ -103,6 +103,8 @@ class Capabilities:
         `Frame.truth` is filled.
     emulated : bool
         Real bytes, real time, but nobody's hardware behind them.
+    obeys : bool
+        It goes where it is told; a recording that is played back does not.
     """
 
     simulated: bool
@@ -110,6 +112,7 @@ class Capabilities:
     camera: tuple[int, int, int] | None
     truth: bool = False
     emulated: bool = False
+    obeys: bool = True
 
     @property
     def harmless(self) -> bool:
@@ -126,6 +129,8 @@ class Status:
     state : "closed", "open", "active" or "held"
     reason : str
         Why it was held or released without being asked, empty otherwise; kept until `activate`.
+    warnings : tuple of str
+        What is not right but no reason to stop, as long as it lasts (`facetwin.hardware.safety`).
     clipped : dict
         What the last `write` had out of range: motor -> (asked, sent).
     writes, retries : int
@@ -134,6 +139,7 @@ class Status:
 
     state: str = CLOSED
     reason: str = ""
+    warnings: tuple[str, ...] = ()
     clipped: dict[str, tuple[float, float]] = field(default_factory=dict)
     writes: int = 0
     retries: int = 0
@@ -173,7 +179,8 @@ class Rig(ABC):
         self.status = Status()
         self._lock = threading.RLock()
         self._commanded = np.full(spec.size, np.nan)
-        self._failures = 0
+        self._failures: dict[str, int] = {}  # of each hook in a row, once it was retried in vain
+        self._owner = 0  # process that opened it
 
     # --- hooks ---------------------------------------------------------------------------------
 
@@ -230,9 +237,13 @@ class Rig(ABC):
                 try:
                     self._open()
                 except BaseException:
-                    self._close()
+                    with contextlib.suppress(Exception):  # what went wrong first is what counts
+                        self._close()
                     raise
+                self._owner = os.getpid()
                 self.status.state = OPEN
+                if not self.capabilities.simulated:
+                    _handle_signals()  # here too: `activate` may come from another thread
             return self
 
     def activate(self) -> Rig:
@@ -242,18 +253,20 @@ class Rig(ABC):
             if self.status.state == OPEN:
                 self._ready("activate()")
                 self.status.reason = ""
-                self._failures = 0
+                self._failures.clear()
                 state = self._attempt("read", self._read, self._whole_state)
                 present = np.where(np.isfinite(state.measured), state.measured, state.commanded)
                 present = np.clip(np.where(np.isfinite(present), present, self.spec.rest), 0.0, 1.0)
+                _watch(self)  # from here on motors may be on
                 try:
                     self._attempt("activate", lambda: self._activate(present.copy()))
-                except BaseException:
-                    self._attempt("release", self._release)
+                    self._commanded = present
+                    self.status.state = ACTIVE
+                except BaseException as error:
+                    self.status.state = OPEN
+                    self.status.reason = f"activate: {error or type(error).__name__}"
+                    self._switch_off()
                     raise
-                self._commanded = present
-                self.status.state = ACTIVE
-                _watch(self)
             return self
 
     def write(self, command: ArrayLike) -> Floats:
@@ -285,7 +298,7 @@ class Rig(ABC):
                 self.spec.names[i]: (float(asked[i]), float(inside[i]))
                 for i in np.flatnonzero(asked != inside)
             }
-            sent = self._attempt("write", lambda: self._write(inside.copy()))
+            sent = self._attempt("write", lambda: self._write(inside.copy()), self._whole_command)
             self._commanded = inside if sent is None else np.array(sent, dtype=np.float64)
             self.status.state = ACTIVE
             self.status.writes += 1
@@ -314,26 +327,33 @@ class Rig(ABC):
     def release(self) -> None:
         """Switch the motors off; works in every state."""
         with self._lock:
-            if self.status.state == CLOSED:
+            if self.status.state == CLOSED or self._foreign():
                 return
-            _unwatch(self)
             self.status.state = OPEN
             try:
                 self._attempt("release", self._release)
             except BaseException as error:
-                self.status.reason = f"release failed: {error}"
-                raise
+                self.status.reason = f"release failed: {error or type(error).__name__}"
+                if not isinstance(error, Exception):  # interrupted in the middle: once more
+                    with contextlib.suppress(Exception):
+                        self._release()
+                raise  # and it stays on the list of what the end of the program switches off
+            _unwatch(self)
 
     def close(self) -> None:
         """Release and disconnect; closing twice is fine."""
         with self._lock:
             if self.status.state == CLOSED:
                 return
+            if self._foreign():
+                self.status.state = CLOSED
+                return
             try:
                 self.release()
             finally:
                 self.status.state = CLOSED
                 self._close()
+                _unwatch(self)
 
     def home(self, seed: int | None = None, *, timeout: float = 5.0) -> None:
         """Bring an active face to rest.
@@ -361,12 +381,23 @@ class Rig(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if value is None:
+            self.close()
+        else:  # what ended the block is what counts; `status.reason` tells of a release that failed
+            with contextlib.suppress(Exception):
+                self.close()
 
     # --- inside ----------------------------------------------------------------------------------
 
+    def _foreign(self) -> bool:
+        """Whether it was opened by another process, of which this one is a fork."""
+        return self._owner not in (0, os.getpid()) and not self.capabilities.simulated
+
     def _need(self, what: str, *states: str) -> None:
         state = self.status.state
+        if state != CLOSED and self._foreign():
+            raise FaceTwinError("the rig was opened by another process", where=what, found=self._owner,
+                                expected=os.getpid(), hint="open it where it is used")  # fmt: skip
         if state not in states:
             steps = {CLOSED: "open() first" if what != "write()" else "open() and activate() first"}
             hint = steps.get(state, "activate() first")
@@ -388,6 +419,13 @@ class Rig(ABC):
             raise FaceTwinError("not a command", where=f"write(): {self.spec.names[i]}", found=float(c[i]),
                                 expected="a finite number in [0, 1]")  # fmt: skip
         return c
+
+    def _whole_command(self, sent: Floats | None) -> None:
+        if sent is not None and not (np.shape(sent) == (self.spec.size,) and np.isfinite(sent).all()):
+            raise FaceTwinError(
+                "the driver does not tell what it sent", where=type(self).__name__, found=np.shape(sent),
+                expected=f"({self.spec.size},), finite, or None",
+            )  # fmt: skip
 
     def _whole_state(self, state: RigState) -> None:
         for key in ("commanded", "measured", "load", "temperature", "voltage"):
@@ -425,31 +463,41 @@ class Rig(ABC):
             except BaseException as error:
                 self._give_up(what, error)
                 raise
-            if what in ("write", "read", "capture"):
-                self._failures = 0
+            self._failures.pop(what, None)
             return result
         raise AssertionError("unreachable")
 
     def _give_up(self, what: str, error: BaseException) -> None:
         if self.status.state not in (ACTIVE, HELD):
             return
-        self._failures += 1
+        failures = self._failures[what] = self._failures.get(what, 0) + 1
         self.status.reason = f"{what}: {error or type(error).__name__}"
-        if self._failures == 1 and what != "hold":
+        if failures == 1 and what != "hold":
             with contextlib.suppress(Exception):
                 self._hold()
                 self.status.state = HELD
                 return
-        _unwatch(self)
         self.status.state = OPEN
-        with contextlib.suppress(Exception):
-            self._release()
+        self._switch_off()
+
+    def _switch_off(self) -> None:
+        """Release; if that fails, say so in the reason and keep trying at the end of the program."""
+        for left in range(self.retries, -1, -1):
+            try:
+                self._release()
+            except Exception as error:
+                if not left:
+                    self.status.reason += f"; release failed: {error or type(error).__name__}"
+            else:
+                _unwatch(self)
+                return
 
 
 # --- released whatever happens -----------------------------------------------------------------------
 
 _active: dict[int, Callable[[], Rig | None]] = {}
 _installed = False
+_PATIENCE = 3.0  # s, for a rig that is busy when the program ends
 
 
 def _watch(rig: Rig) -> None:
@@ -460,6 +508,10 @@ def _watch(rig: Rig) -> None:
     if not _installed:
         _installed = True
         atexit.register(release_all, os.getpid())
+    _handle_signals()
+
+
+def _handle_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
@@ -482,7 +534,12 @@ def release_all(pid: int | None = None) -> None:
         return
     for find in list(_active.values())[::-1]:
         rig = find()
-        if rig is not None:
-            with contextlib.suppress(Exception):
-                rig.close()
+        if rig is None:
+            continue
+        # A thread may hang in a driver with the lock in its hands: motors off is worth more than order.
+        locked = rig._lock.acquire(timeout=_PATIENCE)
+        with contextlib.suppress(Exception):
+            rig.close() if locked else rig._release()
+        if locked:
+            rig._lock.release()
     _active.clear()
