@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facetwin.hardware.ports import explain
 from facetwin.hardware.rig import OPEN, Capabilities, Frame, Rig
 from facetwin.hardware.wire import Wire
 from facetwin.hardware.wiring import Wiring, wiring_of
@@ -97,10 +98,14 @@ class SerialRig(Rig):
             self.eye.open()
 
     def _connect(self) -> None:
-        for wire in self.wires:
-            wire.open()
-            wire.discard()
-        self._meet()
+        at = self.wires[0]
+        try:
+            for at in self.wires:
+                at.open()
+                at.discard()
+            self._meet()
+        except OSError as error:
+            raise explain(error, at.port, at.baud) from None
         self._broken = False
 
     def _mend(self) -> None:

@@ -147,6 +147,13 @@ class Wire:
             if len(more) < 4096 or len(out) > 1 << 20:  # a babbling port must not hold us here
                 return out
 
+    def settle(self, quiet: float | None = None) -> bytes:
+        """Throw away what comes until nothing came for `quiet` s (default: the timeout), at most for 1 s."""
+        end, out = time.monotonic() + 1.0, self.discard()
+        while time.monotonic() < end and (more := self.read(1, self.timeout if quiet is None else quiet)):
+            out += more + self.discard()
+        return out
+
     def drain(self) -> None:
         """Wait until what was written has left the machine; for benchmarks and tests."""
         self._need()

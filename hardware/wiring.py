@@ -154,8 +154,9 @@ def wiring_of(spec: RigSpec, kind: str, changes: Mapping[str, Mapping[str, float
     for candidate in (zero, shifted):
         place = np.where(fixed, own_zero, candidate)
         wiring = Wiring(
-            *(_frozen(a) for a in (bus, channel, place, per_rad, low, high)),
-            lower=spec.lower, span=spec.span, names=spec.names, kind=kind,
+            bus=_frozen(bus), channel=_frozen(channel), zero=_frozen(place), per_rad=_frozen(per_rad),
+            low=_frozen(low), high=_frozen(high), lower=spec.lower, span=spec.span, names=spec.names,
+            kind=kind,
         )  # fmt: skip
         if not _misfits(wiring).any():
             break

@@ -1,0 +1,180 @@
+"""Talking to one Maestro: questions and answers, finding out who is there, and the frame of all targets."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetwin.hardware import maestro_codec as codec
+from facetwin.hardware.ports import no_answer
+from facetwin.hardware.rig import RigFault
+from facetwin.hardware.wire import Wire
+from facetwin.twin.errors import FaceTwinError
+
+_ON_USB = "on USB use the first of the board's two ports"
+CHECKS = f"check power, that TX goes to RX and RX to TX, and the baud rate; {_ON_USB}"
+
+
+@dataclass
+class Board:
+    """One board on a wire.
+
+    Attributes
+    ----------
+    number, device : int or None
+        The number asked for, None: whatever it has; and the one it is spoken to by, None: it is alone on its
+        wire and spoken to in the compact protocol.
+    motors : int [shape=(k,)], channels : list of int
+        Its motors, by rising channel.
+    batches : bool
+        It knows Set Multiple Targets.
+    """
+
+    wire: Wire
+    number: int | None
+    crc: bool
+    motors: NDArray[np.intp]
+    channels: list[int]
+    batches: bool = True
+    maker: str = "Maestro"
+    device: int | None = None
+    stale: bool = False  # an answer was given up on and may still come
+    turn: int = 0  # whose pulse is looked at next
+
+    def __post_init__(self) -> None:
+        self.device = self.number
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        number = f" {self.device}" if self.device is not None else ""
+        return f"{self.maker}{number} on {self.wire.port}"
+
+
+def ask(board: Board, question: bytes, size: int, timeout: float | None = None) -> bytes:
+    """Send questions and return the whole answer of `size` bytes; raises `TimeoutError` without it."""
+    wire = board.wire
+    if board.stale or wire.discard():  # answers have no frame: a late one would be taken for this one
+        wire.settle()
+    board.stale = True
+    wire.write(question)
+    at_pace = len(question) * 10 / wire.baud + size * 10 / wire.baud
+    answer = wire.read(size, (wire.timeout if timeout is None else timeout) + at_pace)
+    if len(answer) < size:
+        raise TimeoutError(f"no whole answer from {board.name}: {len(answer)} of {size} bytes")
+    board.stale = False
+    return answer
+
+
+def meet(board: Board, patience: float = 0.0) -> None:
+    """Make sure that a board is there, that it is addressed right and agrees about CRC; moves nothing.
+
+    Asks for the error register in the Pololu protocol, whose first byte, 0xAA, also shows the baud rate to a
+    board that detects it. The CRC byte follows only if nobody answered without: so a board is never sent
+    half a command. A board alone on its wire whose number is unknown is then asked in the compact protocol.
+
+    Raises
+    ------
+    FaceTwinError
+        Nobody, an echo, garbage, or CRC set differently at both ends; with what to do.
+    """
+    given = board.device = board.number
+    known = codec.DEVICE if given is None else given
+    end = time.monotonic() + patience
+    while True:
+        for device in [known] if given is not None else [known, None]:
+            found = _greet(board, device)
+            if found is None:
+                continue
+            if found != board.crc:
+                on, off = ("on", "true") if found else ("off", "false")
+                raise FaceTwinError(
+                    f"this board has CRC {on}", where=board.name, found=f"crc={str(board.crc).lower()}",
+                    expected=f"crc={off}", hint=f"add crc={off} to the rig's name, or change it in the board",
+                )  # fmt: skip
+            board.device = device
+            return
+        if time.monotonic() >= end:
+            break
+    who = board.maker if given is None else f"{board.maker}, device {given}"
+    extra = "" if given is None else "; both leave the factory as 12" if given != codec.DEVICE else ""
+    raise no_answer(board.wire.port, board.wire.baud, who, CHECKS + extra)
+
+
+def _greet(board: Board, device: int | None) -> bool | None:
+    """Whether the board wants CRC, or None if nobody answers."""
+    plain = codec.get_errors(device=device)
+    for crc, question in ((False, plain), (True, bytes([codec.crc7(plain)]))):
+        try:
+            answer = ask(board, question, 2)
+        except TimeoutError:
+            continue
+        if answer == plain[:2]:
+            raise FaceTwinError("the port gives back what is sent", where=board.wire.port,
+                                found=answer.hex(" "), expected="an answer of two bytes",
+                                hint="TX and RX touch, or it is a half-duplex bus adapter")  # fmt: skip
+        try:
+            codec.errors(answer, board.name)
+        except RigFault as error:
+            raise FaceTwinError(
+                "the answer makes no sense", where=board.name, found=answer.hex(" "),
+                expected="an error register", hint="wrong baud rate, or another kind of board",
+            ) from error  # fmt: skip
+        return crc
+    return None
+
+
+def count_channels(board: Board) -> int | None:
+    """How many channels a board has, by asking for their pulses; None if it does not answer at all."""
+    have = 0
+    for size in codec.SIZES:
+        try:
+            ask(board, codec.get_position(size - 1, device=board.device, crc=board.crc), 2)
+        except TimeoutError:
+            break
+        have = size
+    try:
+        ask(board, codec.get_errors(device=board.device, crc=board.crc), 2)
+    except TimeoutError:
+        return None
+    return have
+
+
+class Packet:
+    """Targets of all motors of the boards on one wire, as one string of bytes with places to fill in."""
+
+    def __init__(self, wire: Wire, boards: list[Board]) -> None:
+        self.wire = wire
+        out, low, motors = bytearray(), [], []  # type: bytearray, list[int], list[int]
+        self._sums: list[tuple[int, int]] = []  # from, to of what a CRC byte is about
+        for board in boards:
+            for first, length in codec.runs(board.channels, multiple=board.batches):
+                start, channel = len(out), board.channels[first]
+                if length == 1:
+                    out += codec.set_target(channel, 0, device=board.device, crc=board.crc)
+                else:
+                    out += codec.set_targets(channel, [0] * length, device=board.device, crc=board.crc)
+                end = len(out) - board.crc
+                low += range(end - 2 * length, end, 2)
+                motors += [int(board.motors[first + i]) for i in range(length)]
+                if board.crc:
+                    self._sums.append((start, end))
+        self._template = np.frombuffer(bytes(out), dtype=np.uint8)
+        self._low, self._motors = np.array(low, dtype=np.intp), np.array(motors, dtype=np.intp)
+
+    def __len__(self) -> int:
+        return len(self._template)
+
+    def fill(self, units: NDArray[Any]) -> bytes:
+        """The bytes for targets [shape=(n,), 0.25 us] of all the rig's motors."""
+        out = self._template.copy()
+        mine = units[self._motors]
+        out[self._low] = mine & 0x7F
+        out[self._low + 1] = mine >> 7
+        for start, end in self._sums:
+            out[end] = codec.crc7(out[start:end].tobytes())
+        return out.tobytes()
