@@ -1,0 +1,346 @@
+"""Pololu Maestro servo controllers on one serial line, written from the user's guide.
+
+Source: Pololu Maestro Servo Controller User's Guide, section 5 (serial interface): compact and Pololu
+protocol, mini SSC, CRC-7 at the end of each command when it is switched on, errors 4.e (cleared when read),
+speed in .25 us per 10 ms, acceleration in .25 us per 10 ms per 80 ms. Two boards share the line, told apart
+by their device numbers; what is said in the compact protocol, both do, and their answers collide.
+Servos stay as they are on a serial error ("ignore" in the board's channel settings). Not here: scripts,
+sequences, PWM output, inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from facetwin.hardware.emulated.bus import Bus, Horns, Log
+from facetwin.hardware.emulated.faults import Faults
+from facetwin.hardware.emulated.servos import Servos
+
+#: bits of the error register
+OVERRUN, CRC, PROTOCOL = 1 << 1, 1 << 3, 1 << 4
+SET_TARGET, SPEED, ACCELERATION, PWM, POSITION, MOVING = 0x84, 0x87, 0x89, 0x8A, 0x90, 0x93
+MULTIPLE, ERRORS, HOME, STOP, RESTART, RESTART_WITH, SCRIPT = 0x9F, 0xA1, 0xA2, 0xA4, 0xA7, 0xA8, 0xAE
+MINI_SSC, POLOLU = 0xFF, 0xAA
+#: command -> bytes of data; MULTIPLE has 2 and then two for each channel
+LENGTH = {SET_TARGET: 3, SPEED: 3, ACCELERATION: 3, PWM: 4, POSITION: 1, MOVING: 0, MULTIPLE: 2, ERRORS: 0,
+          HOME: 0, STOP: 0, RESTART: 1, RESTART_WITH: 3, SCRIPT: 0}  # fmt: skip
+#: s from the last bit of a question to the first of its answer
+THINK = 1e-4
+
+
+def crc7(data: bytes | bytearray) -> int:
+    """Pololu's CRC-7: polynomial 0x91, low bit first (user's guide, 5.d)."""
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ 0x48 if crc & 1 else crc >> 1
+    return crc
+
+
+@dataclass
+class Order:
+    """One command from the line; device -1: for all boards. `error`: why it cannot be obeyed, or 0."""
+
+    device: int
+    command: int
+    data: bytes
+    error: int = 0
+
+
+class Ear:
+    """Takes commands out of a stream of bytes; `hear` returns those that a byte completes."""
+
+    def __init__(self, crc: bool) -> None:
+        self.crc = crc
+        self.forget()
+
+    def forget(self) -> None:
+        """Wait for the start of a command."""
+        self._frame = bytearray()
+        self._need = 0
+        self._head = 0
+
+    def hear(self, byte: int) -> list[Order]:
+        out: list[Order] = []
+        if self._frame and self._frame[0] == MINI_SSC:
+            self._frame.append(byte)
+            if len(self._frame) == 3:
+                out.append(Order(-1, MINI_SSC, bytes(self._frame[1:])))
+                self.forget()
+            return out
+        if byte & 0x80:
+            if self._frame:  # the last one never ended
+                out.append(Order(self._device(), 0, b"", PROTOCOL))
+            self.forget()
+            self._frame.append(byte)
+            if byte not in (POLOLU, MINI_SSC):
+                self._begin(byte, 1)
+        elif not self._frame:
+            return out  # data without a command
+        else:
+            self._frame.append(byte)
+            if self._frame[0] == POLOLU and len(self._frame) == 3:
+                self._begin(byte | 0x80, 3)
+        if not self._head:
+            if self._need < 0:
+                out.append(Order(self._device(), 0, b"", PROTOCOL))
+                self.forget()
+            return out
+        if self._command() == MULTIPLE and len(self._frame) == self._head + 2:
+            self._need = 2 + 2 * self._frame[self._head]
+        if len(self._frame) >= self._head + self._need + self.crc:
+            out.append(self._order())
+            self.forget()
+        return out
+
+    def _begin(self, command: int, head: int) -> None:
+        self._need = LENGTH.get(command, -1)
+        self._head = head if self._need >= 0 else 0
+
+    def _device(self) -> int:
+        return self._frame[1] if self._frame[0] == POLOLU and len(self._frame) > 1 else -1
+
+    def _command(self) -> int:
+        return self._frame[self._head - 1] | 0x80
+
+    def _order(self) -> Order:
+        body = self._frame[: self._head + self._need]
+        error = CRC if self.crc and crc7(body) != self._frame[-1] else 0
+        return Order(self._device(), self._command(), bytes(body[self._head :]), error)
+
+
+class Board:
+    """One Maestro.
+
+    Parameters
+    ----------
+    device : int
+        Device number, 12 from the factory.
+    channels : int
+    low, high : int, quarter-microseconds
+        What its channel settings allow; other targets are clipped.
+    """
+
+    def __init__(self, device: int, channels: int, low: int, high: int, phase: float) -> None:
+        self.device, self.channels, self.low, self.high = device, channels, low, high
+        self.next_pulse = phase
+        self.restart()
+
+    def restart(self) -> None:
+        """Power on: nothing is driven."""
+        self.target = [0] * self.channels
+        self.position = [0] * self.channels  # of the pulse, after the ramps; 0: no pulse
+        self.speed = [0] * self.channels
+        self.acceleration = [0] * self.channels
+        self.velocity = [0.0] * self.channels
+        self.errors = 0
+        self.busy = True  # something may change with the next pulse
+
+    def aim(self, channel: int, target: int) -> None:
+        """Set a target; 0 switches the pulse off."""
+        self.target[channel] = min(max(target, self.low), self.high) if target else 0
+        self.busy = True
+
+    def pulse(self, period: float) -> list[int]:
+        """The next pulses; returns the channels whose pulse changed."""
+        changed, self.busy = [], False
+        for k in range(self.channels):
+            goal, at = self.target[k], self.position[k]
+            if goal == at:
+                self.velocity[k] = 0.0
+                continue
+            if goal == 0 or at == 0 or not (self.speed[k] or self.acceleration[k]):
+                self.position[k] = goal
+            else:
+                self.position[k] = self._ramp(k, goal, at, period)
+                self.busy |= self.position[k] != goal
+            changed.append(k)
+        return changed
+
+    def _ramp(self, k: int, goal: int, at: int, period: float) -> int:
+        most = self.speed[k] / 0.01 if self.speed[k] else 1e9  # quarter-us per s
+        if self.acceleration[k]:
+            rise = self.acceleration[k] / 0.01 / 0.08
+            brake = (2 * rise * abs(goal - at)) ** 0.5
+            most = min(most, self.velocity[k] + rise * period, max(brake, rise * period))
+        self.velocity[k] = most
+        step = max(most * period, 1.0)
+        return goal if abs(goal - at) <= step else int(round(at + (step if goal > at else -step)))
+
+
+class MaestroBus(Bus):
+    """Maestros in a chain, as `Bus`.
+
+    Parameters
+    ----------
+    devices : list of int
+        Device number of each board.
+    crc : bool
+        Whether the boards want CRC-7.
+    period : float, s
+        Of the pulses.
+    """
+
+    supply = 6.0
+
+    def __init__(
+        self,
+        servos: Servos,
+        horns: Horns,
+        log: Log,
+        faults: Faults,
+        say: Callable[[bytes, float], float],
+        *,
+        devices: list[int],
+        channels: int = 24,
+        crc: bool = True,
+        period: float = 0.01,
+        low: int = 1984,
+        high: int = 10048,
+    ) -> None:
+        super().__init__(servos, horns, log, faults, say)
+        self.period = period
+        start = servos.time
+        self.boards = [
+            Board(d, channels, low, high, start + period * (0.37 + 0.29 * k) % period)
+            for k, d in enumerate(devices)
+        ]
+        self._ear, self._tap = Ear(crc), Ear(crc)
+
+    # --- bytes -------------------------------------------------------------------------------------
+
+    def tap(self, byte: int, time: float) -> None:
+        """See `Bus.tap`."""
+        for order in self._tap.hear(byte):
+            if not order.error:
+                for k, board in enumerate(self.boards):
+                    if order.device in (-1, board.device):
+                        self._log(time, k, self._targets(order, board))
+
+    def _log(self, time: float, k: int, targets: list[tuple[int, int]]) -> None:
+        known = [(m, t) for c, t in targets if (m := self.horns.places.get((k, c))) is not None]
+        if known:
+            self.log.ask(time, [m for m, _ in known], [t for _, t in known])
+
+    def hear(self, byte: int, time: float) -> None:
+        """See `Bus.hear`."""
+        if self.down:
+            return
+        for order in self._ear.hear(byte):
+            self.run(time)
+            self.frames += 1
+            self.bad += order.error != 0
+            answers = []
+            for k, board in enumerate(self.boards):
+                if order.device in (-1, board.device):
+                    answer = self._obey(order, board, k, time)
+                    if answer and not self._mute(k):
+                        answers.append(answer)
+            if answers:  # who talks at once is heard as all zeros that anyone sends
+                merged = bytearray(b"\xff" * max(map(len, answers)))
+                for answer in answers:
+                    for j, value in enumerate(answer):
+                        merged[j] &= value
+                self.say(bytes(merged), time + THINK)
+
+    def _mute(self, k: int) -> bool:
+        return any(self.horns.bus[f.motor] == k for f in self.faults.of("silent"))
+
+    def _targets(self, order: Order, board: Board) -> list[tuple[int, int]]:
+        """Channels and targets that an order asks a board for."""
+        d = order.data
+        if order.command == SET_TARGET:
+            out = [(d[0], d[1] | d[2] << 7)]
+        elif order.command == MULTIPLE:
+            out = [(d[1] + j, d[2 + 2 * j] | d[3 + 2 * j] << 7) for j in range(d[0])]
+        elif order.command == MINI_SSC:
+            out = [(d[0], board.low + round(d[1] / 254 * (board.high - board.low)))] if d[1] < 255 else []
+        elif order.command == HOME:
+            out = [(k, 0) for k in range(board.channels)]
+        else:
+            out = []
+        return [(c, t) for c, t in out if c < board.channels]
+
+    def _obey(self, order: Order, board: Board, k: int, time: float) -> bytes | None:
+        if order.error:
+            board.errors |= order.error
+            return None
+        targets = self._targets(order, board)
+        if order.command in (SET_TARGET, MULTIPLE, MINI_SSC, HOME):
+            asked = order.data[0] if order.command == MULTIPLE else 1
+            if order.command in (SET_TARGET, MULTIPLE) and len(targets) < asked:
+                board.errors |= PROTOCOL
+                return None
+            for channel, target in targets:
+                board.aim(channel, target)
+            done = [(m, t) for c, t in targets if (m := self.horns.places.get((k, c))) is not None]
+            if done:
+                self.log.do(time, [m for m, _ in done], [t for _, t in done])
+            return None
+        return self._answer(order, board)
+
+    def _answer(self, order: Order, board: Board) -> bytes | None:
+        d = order.data
+        if order.command in (POSITION, SPEED, ACCELERATION) and d[0] >= board.channels:
+            board.errors |= PROTOCOL
+        elif order.command == POSITION:
+            return board.position[d[0]].to_bytes(2, "little")
+        elif order.command == SPEED:
+            board.speed[d[0]] = d[1] | d[2] << 7
+        elif order.command == ACCELERATION:
+            board.acceleration[d[0]] = min(d[1] | d[2] << 7, 255)
+        elif order.command == MOVING:
+            moving = any(t != p for t, p in zip(board.target, board.position, strict=True))
+            return bytes([moving])
+        elif order.command == ERRORS:
+            told, board.errors = board.errors, 0
+            return told.to_bytes(2, "little")
+        elif order.command == SCRIPT:
+            return b"\x01"  # stopped
+        return None
+
+    # --- time --------------------------------------------------------------------------------------
+
+    def run(self, now: float) -> None:
+        """Pulses up to `now`, in their order."""
+        while True:
+            k = min(range(len(self.boards)), key=lambda j: self.boards[j].next_pulse)
+            board = self.boards[k]
+            if board.next_pulse > now:
+                break
+            if not any(b.busy for b in self.boards):
+                for b in self.boards:  # nothing will change: on to the first pulse after now
+                    b.next_pulse += (int((now - b.next_pulse) / self.period) + 1) * self.period
+                break
+            time = board.next_pulse
+            board.next_pulse += self.period
+            if not board.busy or self.down:
+                continue
+            for channel in board.pulse(self.period):
+                motor = self.horns.places.get((k, channel))
+                if motor is not None:
+                    self._drive(motor, board.position[channel], time)
+        self.servos.advance(now)
+
+    def _drive(self, motor: int, pulse: int, time: float) -> None:
+        self.servos.power(motor, pulse != 0, time)
+        if pulse:
+            self.servos.aim(motor, self.horns.command(motor, self.shaped(pulse)), time)
+
+    def shaped(self, pulse: int) -> float:
+        """The pulse that really comes out, in quarter-microseconds."""
+        return float(pulse)
+
+    def restart(self, now: float) -> None:
+        """See `Bus.restart`."""
+        for board in self.boards:
+            board.restart()
+        self._ear.forget()
+        for motor in range(self.servos.n):
+            self.servos.power(motor, False, now)
+
+    def latch(self, motor: int) -> None:
+        """Hobby servos report nothing: the board's error register does, once."""
+        self.boards[self.horns.bus[motor]].errors |= OVERRUN
