@@ -191,7 +191,7 @@ class MaestroRig(SerialRig):
     def _register(self, board: Board) -> int:
         """The error register, which reading clears."""
         answer = ask(board, codec.get_errors(device=board.device, crc=board.crc), 2)
-        return codec.errors(answer, board.name)
+        return codec.errors(answer, board.name, board.known)
 
     def _complaints(self, board: Board, register: int) -> list[str]:
         """Lost bytes raise `RigFault` (the base class asks again), everything else is a fault."""
@@ -223,7 +223,7 @@ class MaestroRig(SerialRig):
         question = codec.get_errors(device=board.device, crc=board.crc)
         question += codec.get_position(board.channels[i], device=board.device, crc=board.crc)
         answer = ask(board, question, 4)
-        faults = self._complaints(board, codec.errors(answer[:2], board.name))
+        faults = self._complaints(board, codec.errors(answer[:2], board.name, board.known))
         pulse = codec.position(answer[2:], board.name)
         wanted = int(self._units[motor])
         where = f"{self.spec.names[motor]} ({board.name}, channel {board.channels[i]})"

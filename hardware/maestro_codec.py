@@ -40,8 +40,12 @@ ERRORS = {
     6: ("script stack error", "stop or repair its script"),
     7: ("script call stack error", "stop or repair its script"),
     8: ("script program counter error", "stop or repair its script"),
+    9: (
+        "the servo chip does not answer",
+        "check I2C wires, power and address of the PCA9685",
+    ),  # no Maestro's
 }
-LINE_ERRORS = 0b11111
+LINE_ERRORS = 0b1_1111
 KNOWN_ERRORS = 0b1_1111_1111
 
 
@@ -160,11 +164,11 @@ def position(answer: bytes, where: str) -> int:
     return pulse
 
 
-def errors(answer: bytes, where: str) -> int:
-    """The error register out of an answer; raises `RigFault` if no Maestro can have said so."""
+def errors(answer: bytes, where: str, known: int = KNOWN_ERRORS) -> int:
+    """The error register out of an answer; raises `RigFault` if it has bits that are not `known`."""
     register = number(answer)
-    if register & ~KNOWN_ERRORS:
-        found, expected = f"error register {register:#06x}", f"at most {KNOWN_ERRORS:#06x}"
+    if register & ~known:
+        found, expected = f"error register {register:#06x}", f"at most {known:#06x}"
         raise RigFault(
             "garbled answer", where=where, found=found, expected=expected, hint="check baud rate and cable"
         )

@@ -41,6 +41,7 @@ class Board:
     channels: list[int]
     batches: bool = True
     maker: str = "Maestro"
+    known: int = codec.KNOWN_ERRORS  # bits that its error register may have
     device: int | None = None
     stale: bool = False  # an answer was given up on and may still come
     turn: int = 0  # whose pulse is looked at next
@@ -118,7 +119,7 @@ def _greet(board: Board, device: int | None) -> bool | None:
                                 found=answer.hex(" "), expected="an answer of two bytes",
                                 hint="TX and RX touch, or it is a half-duplex bus adapter")  # fmt: skip
         try:
-            codec.errors(answer, board.name)
+            codec.errors(answer, board.name, board.known)
         except RigFault as error:
             raise FaceTwinError(
                 "the answer makes no sense", where=board.name, found=answer.hex(" "),
