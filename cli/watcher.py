@@ -26,18 +26,23 @@ PATIENCE = 120.0  #: s without any answer before the tracker counts as stuck
 class Watcher:
     """Look for the face in one picture after another of one video, in another process.
 
+    Parameters
+    ----------
+    gentle : bool
+        Give way to other processes: for a rig that runs in real time beside it.
+
     >>> with Watcher() as watcher:
     ...     watcher.put(np.zeros((64, 64, 3), np.uint8))
     ...     list(watcher.finish())
     [None]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, gentle: bool = False) -> None:
         context = multiprocessing.get_context("spawn")  # fork would copy an open GL context
         self._jobs: Any = context.Queue(AHEAD)
         self._answers: Any = context.Queue()
         self._waiting = 0
-        self._process = context.Process(target=_watch, args=(self._jobs, self._answers), daemon=True)
+        self._process = context.Process(target=_watch, args=(self._jobs, self._answers, gentle), daemon=True)
         self._process.start()
 
     def put(self, image: NDArray[np.uint8], mirrored: bool = False) -> None:
@@ -61,10 +66,17 @@ class Watcher:
                 return
             yield self._open(answer)
 
+    def some(self) -> Iterator[NDArray[np.float32] | None]:
+        """Wait for the next answer, where one is due."""
+        return self._wait(1)
+
     def finish(self) -> Iterator[NDArray[np.float32] | None]:
         """Wait for the rest, in order."""
-        waited = 0.0
-        while self._waiting:
+        return self._wait(self._waiting)
+
+    def _wait(self, count: int) -> Iterator[NDArray[np.float32] | None]:
+        waited, until = 0.0, max(self._waiting - count, 0)
+        while self._waiting > until:
             try:
                 answer = self._answers.get(timeout=1.0)
             except queue.Empty:
@@ -110,7 +122,9 @@ class Watcher:
             )
 
 
-def _watch(jobs: Any, answers: Any) -> None:
+def _watch(jobs: Any, answers: Any, gentle: bool = False) -> None:
+    if gentle and hasattr(os, "nice"):
+        os.nice(15)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
     if not os.environ.get("FACETWIN_TRACKER_LOG"):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the tracker's chatter; errors come as answers

@@ -110,14 +110,15 @@ def check(data: Observed, spec: RigSpec, where: object = "recording") -> Observe
             "a face was found too seldom", where=f"{where}: landmarks", found=f"{100 * share:.0f} %",
             expected="at least 50 % of the pictures", hint="light, distance, aim of the camera",
         )  # fmt: skip
-    _frozen(data, where)
+    check_frozen(data, where)
     if not (data.moved() >= LEAST).any():
         raise UsageError("no motor moved", where=f"{where}: sent", found=f"{data.moved().max():.3f}",
                          expected=f"more than {LEAST:g} of a range", hint="facetwin rig excite")  # fmt: skip
     return data
 
 
-def _frozen(data: Observed, where: object) -> None:
+def check_frozen(data: Observed, where: object) -> None:
+    """Raise `UsageError` where landmarks stay the same to the bit while motors move."""
     seen = np.flatnonzero(data.found())
     same = (data.landmarks[seen[1:]] == data.landmarks[seen[:-1]]).all((1, 2))
     start = 0

@@ -1,0 +1,137 @@
+"""One loop's pace: absolute deadlines on a rig's clock, and at the end how well they were kept.
+
+A sum of sleeps drifts; here the k-th deadline is start + k / rate, whatever happened before. A tick that
+comes late is made up for, none is left out. On a simulated clock nothing is ever late.
+"""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from facetwin.hardware.clock import Clock
+from facetwin.twin.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Paced:
+    """How a loop kept its time.
+
+    Attributes
+    ----------
+    rate : float, Hz
+    ticks, missed : int
+        Deadlines, and those whose work was not done when the next one came.
+    late_p50, late_p99, late_max : float, s
+        By how much ticks began after their deadlines.
+    work_p50, work_p99, work_max : float, s
+        From a tick's beginning to the next wait.
+    drift : float, s
+        Median lateness in the last tenth less that in the first.
+    """
+
+    rate: float
+    ticks: int
+    missed: int
+    late_p50: float
+    late_p99: float
+    late_max: float
+    work_p50: float
+    work_p99: float
+    work_max: float
+    drift: float
+
+    @property
+    def share_missed(self) -> float:
+        """Missed deadlines, 0..1."""
+        return self.missed / max(self.ticks, 1)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.ticks} ticks at {self.rate:g} Hz, {self.missed} missed ({100 * self.share_missed:.3f} %); "
+            f"late p50 {1e3 * self.late_p50:.2f}, p99 {1e3 * self.late_p99:.2f}, max {1e3 * self.late_max:.2f} ms; "
+            f"work p50 {1e3 * self.work_p50:.2f}, p99 {1e3 * self.work_p99:.2f}, max {1e3 * self.work_max:.2f} ms; "
+            f"drift {1e3 * self.drift:.3f} ms"
+        )
+
+
+class Pace:
+    """Wait for one deadline after another.
+
+    Parameters
+    ----------
+    clock : Clock
+    rate : float, Hz
+    start : float, s, optional
+        Time of deadline 0 on the clock; now by default.
+
+    As a context it keeps the garbage collector off a real loop: a full collection takes tens of ms with
+    torch loaded. What is dropped in cycles waits until the end.
+
+    >>> from facetwin.hardware.clock import SimClock
+    >>> with Pace(SimClock(), 50.0) as pace:
+    ...     times = [round(pace.wait(), 3) for _ in range(3)]
+    >>> times, pace.report().missed
+    ([0.0, 0.02, 0.04], 0)
+    """
+
+    def __init__(self, clock: Clock, rate: float, start: float | None = None) -> None:
+        if not (np.isfinite(rate) and rate > 0):
+            raise UsageError("bad rate", where="Pace", found=rate, expected="above 0 Hz")
+        self.clock, self.rate = clock, float(rate)
+        self.start = clock.now() if start is None else float(start)
+        self.tick = 0
+        self._late: list[float] = []
+        self._work: list[float] = []
+        self._began: float | None = None
+        self._collecting = False
+
+    def due(self, tick: int) -> float:
+        """Time of a deadline on the clock, s."""
+        return self.start + tick / self.rate
+
+    def wait(self) -> float:
+        """Return at the next deadline, at once if it has passed; its time since the start, s."""
+        clock, due = self.clock, self.due(self.tick)
+        if self._began is not None:
+            self._work.append(clock.now() - self._began)
+        clock.sleep_until(due)
+        self._began = clock.now()
+        self._late.append(self._began - due)
+        self.tick += 1
+        return (self.tick - 1) / self.rate
+
+    def report(self) -> Paced:
+        """What it was like so far."""
+        if not self._late:
+            return Paced(self.rate, 0, 0, *[0.0] * 7)
+        late, period = np.array(self._late), 1 / self.rate
+        work = np.array(self._work if self._work else [0.0])
+        if self._began is not None and len(self._work) < len(self._late):
+            work = np.append(work, self.clock.now() - self._began) if self._work else work
+        n = min(len(late), len(work))
+        missed = int((late[:n] + work[:n] > period + 1e-9).sum())
+        tenth = max(1, len(late) // 10)
+        drift = float(np.median(late[-tenth:]) - np.median(late[:tenth]))
+        return Paced(
+            self.rate, len(late), missed, *(float(np.percentile(late, p)) for p in (50, 99, 100)),
+            *(float(np.percentile(work, p)) for p in (50, 99, 100)), drift,
+        )  # fmt: skip
+
+    def __enter__(self) -> Pace:
+        self._collecting = gc.isenabled() and not self.clock.simulated
+        if self._collecting:
+            gc.collect()
+            gc.freeze()
+            gc.disable()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._collecting:
+            gc.enable()
+            gc.unfreeze()
