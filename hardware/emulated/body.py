@@ -51,6 +51,7 @@ class Body:
         self.seen = motion.now
         self.number = math.floor(self.seen * self.rate)
         self.failures = 0
+        self.interval = 0.0  # between pictures, s, smoothed
         way, _ = motion.between(self.seen, self.seen)
         self.moving.reset(placed(self.spec, way[-1]))
 
@@ -80,10 +81,11 @@ class Body:
             image = add_grain(image, self.camera.noise, self.seed, number % 2**31)
         done = time.monotonic()
         self.film.put(image, exposed, max(done, exposed + self.camera.delay), state.gap, way[-1])
-        rate = 1 / max(exposed - self.seen, 1e-6)
-        told = self.film.state
+        gap, told = exposed - self.seen, self.film.state
+        if self.film.newest[0] > 1:
+            self.interval += 0.1 * (gap - self.interval) if self.interval else gap
+            told[1] = 1 / self.interval
         told[0] = done
-        told[1] = rate if told[1] == 0 else told[1] + 0.1 * (rate - told[1])
         told[2:] = solved - start, done - solved
         self.number, self.seen = number, exposed
         return True

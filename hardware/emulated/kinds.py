@@ -74,8 +74,18 @@ class _Bus(Kind):
     half_duplex = True
 
     def fill(self, rig: SerialRig, boards: dict[str, Any]) -> dict[str, Any]:
-        """Nothing: servos are numbered by the wiring."""
+        """Servos are numbered by the wiring."""
         return {}
+
+    def setup(self, rig: SerialRig, changes: dict[str, Any]) -> dict[str, Any]:
+        """As `Kind.setup`; motors may be named."""
+        numbered = dict(changes)
+        for key in ("missing", "twice"):
+            if key in numbered:
+                numbered[key] = [
+                    rig.spec.index(m) if isinstance(m, str) else int(m) for m in numbered[key]
+                ]
+        return super().setup(rig, numbered)
 
 
 class _Dynamixel(_Bus):

@@ -64,7 +64,7 @@ class Servos:
         self.heater = np.zeros(self.n)  # degrees C/s, of the fault "hot"
         self.load = np.zeros(self.n)
         self.sag = 0.0  # V, of the fault "brownout"
-        self._speed = constants[:, kernels.SPEED]
+        self._speed = constants[:, kernels.SPEED].copy()
         motion.head[:2] = now, TICK
         motion.trail[:] = spec.rest
         motion.ticks[0] = 0
@@ -137,6 +137,17 @@ class Servos:
         self.goal[motor] = x
         self.on[motor] = on
 
+    def stop(self, motor: int, time: float) -> None:
+        """Stay where it stands, torque on."""
+        if not self.on[motor]:
+            return
+        self.power(motor, False, time)
+        self.power(motor, True, time)
+
+    def limit(self, motor: int, speed: float) -> None:
+        """A limit of speed by the servo's own settings, commands/s; inf: what the motor can."""
+        self._constants[0, motor, kernels.SPEED] = min(float(self._speed[motor]), max(speed, 1e-3))
+
     def block(self, motor: int, blocked: bool, time: float) -> None:
         """Block a motor's horn, or let it go."""
         self.advance(time)
@@ -148,6 +159,10 @@ class Servos:
         """Where a servo's own sensor sees its shaft, in commands, with its noise (.02 degrees)."""
         noise = 3.5e-4 * self._rng.standard_normal() / self.spec.span[motor]
         return float(self._state[0, motor, kernels.X] + noise)
+
+    def state_of(self, motor: int) -> float:
+        """Where a shaft is, without noise, in commands."""
+        return float(self._state[0, motor, kernels.X])
 
     def velocity(self, motor: int) -> float:
         """Commands/s."""
