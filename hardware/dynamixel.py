@@ -2,7 +2,7 @@
 
 A cycle is one sync write of all goals and one fast sync read of load, velocity, position, voltage and
 temperature; older firmware is asked by sync read. Servos stop by themselves when the line falls silent (bus
-watchdog), and no motor is switched on before its servo has confirmed that its goal is where it stands.
+watchdog).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facetwin.hardware import dynamixel_codec as dx
-from facetwin.hardware.dynamixel_bus import Answers, Bus, alerts
-from facetwin.hardware.dynamixel_setup import Servos, find_all, incomplete, meet
-from facetwin.hardware.rig import ACTIVE, HELD, OPEN, Floats, RigFault, RigState
-from facetwin.hardware.serial_rig import SerialRig
+from facetwin.hardware.dynamixel_bus import DynamixelBus, alerts
+from facetwin.hardware.dynamixel_setup import Servos, find_all, meet
+from facetwin.hardware.rig import OPEN, RigFault, RigState
+from facetwin.hardware.servo_bus import Answers, Bytes, Register
+from facetwin.hardware.servo_rig import ServoRig
 from facetwin.hardware.wire import Wire
 from facetwin.hardware.wiring import Ints
 from facetwin.twin.errors import UsageError
@@ -27,11 +28,8 @@ from facetwin.twin.spec import RigSpec
 if TYPE_CHECKING:
     from facetwin.hardware.eye import Eye
 
-_NEAR = 24  # ticks, 2 degrees: how far a goal may be from a shaft that someone touches
-_HEALTH = 0.5  # s, how often the bus watchdogs are looked at
 
-
-class DynamixelRig(SerialRig):
+class DynamixelRig(ServoRig):
     """Dynamixel servos on one line; ids are the motors' places in the table, from 1, unless wired otherwise.
 
     Parameters
@@ -60,7 +58,8 @@ class DynamixelRig(SerialRig):
     """
 
     kind = "dynamixel"
-    feedback = True
+    bus: DynamixelBus
+    TORQUE, GOAL, PLACE = dx.TORQUE_ENABLE, dx.GOAL_POSITION, dx.PRESENT_POSITION
 
     def __init__(
         self,
@@ -81,14 +80,10 @@ class DynamixelRig(SerialRig):
         self.bus_watchdog, self.quick = bus_watchdog, quick
         self.servos: Servos | None = None
         self.fast = False
-        self.ids = self.wiring.channel.astype(np.uint8)
-        self.bus = self._make_bus()
         self._goals = dx.SyncWrite(self.ids.tolist())
         self._ticks = 0 if bus_watchdog is None else round(bus_watchdog / 0.02)  # of the watchdog
-        self._failed = 0  # reads in a row
-        self._looked = 0.0  # when the watchdogs were last looked at
-        self._troubles: tuple[str, ...] = ()  # what they showed
-        self._sign = np.sign(self.wiring.per_rad)
+        self._paused = False  # we were silent for so long that the servos have stopped
+        self._anew: set[int] = set()  # places of servos that started anew while they were on
 
     def reboot(self, motors: Sequence[str] | None = None) -> None:
         """Start servos anew, all by default: clears their hardware errors. Only while the rig is open.
@@ -97,58 +92,72 @@ class DynamixelRig(SerialRig):
         """
         with self._lock:
             self._need("reboot()", OPEN)
-            which = self.spec.names if motors is None else motors
-            for name in which:
+            for name in self.spec.names if motors is None else motors:
                 self.bus.reboot(int(self.ids[self.spec.index(name)]))
             self.clock.sleep(0.5)
 
     # --- hooks ---------------------------------------------------------------------------------
 
-    def _meet(self) -> None:
-        self._troubles = ()
-        self.bus = self._make_bus()  # the wire may be another one
+    def _make_bus(self) -> DynamixelBus:
+        names = {int(k): name for k, name in zip(self.ids, self.spec.names, strict=True)}
+        return DynamixelBus(self.wire, names)
+
+    def _greet(self) -> None:
         self.servos = meet(self.bus, self.ids, self.wiring)
         self.fast = self.servos.fast
 
-    def _activate(self, present: Floats) -> None:
-        with self._noticing():
-            self._refuse_errors()
-            self._hurry()
-            numbers = self.ids.tolist()
-            self.bus.set(numbers, dx.BUS_WATCHDOG, 0)  # clears one that has tripped, too
-            self._limit_speed()
-            place = self._whole(dx.PRESENT_POSITION).values()
-            # the shaft's own place, not `present`: it may stand outside of its range
-            assert self.servos is not None
-            goal = np.clip(place, self.servos.lowest, self.servos.highest)
-            self.bus.send(self._goals.frame(goal))
-            self._same_place(np.abs(goal - place))
-            self.bus.set(numbers, dx.TORQUE_ENABLE, 1)
-            self._all_are(dx.TORQUE_ENABLE, 1, "the motor does not switch on")
-            self._arm()
-        self._looked = time.monotonic()
-        self._troubles = ()
+    def _get(self, ids: Bytes, register: Register) -> Answers:
+        return self.bus.get(ids, register, self.fast)
 
-    def _write(self, command: Floats) -> Floats:
-        units = self.wiring.units(command)
-        with self._noticing():
-            late = time.monotonic() - self.bus.last
-            if self._ticks and (self._troubles or late > 0.8 * self._ticks * 0.02):
-                self._arm()  # they have stopped, or may have
-            self.bus.send(self._goals.frame(units))
-        return self.wiring.sent(units, command)
+    def _refusal(self, answers: Answers) -> str:
+        wrong = answers.errors & ~np.uint8(dx.ALERT)
+        if not wrong.any():
+            return ""
+        i = int(np.flatnonzero(wrong)[0])
+        return f"{dx.status_error(int(wrong[i]))} error from {self.bus.name(int(self.ids[i]))}"
+
+    def _prepare(self) -> None:
+        bits = self._whole(dx.HARDWARE_ERROR).values()
+        if bits.any():
+            i = int(np.flatnonzero(bits)[0])
+            raise RigFault("hardware error", where=self.bus.where(self.ids[i]),
+                           found=", ".join(dx.hardware_errors(int(bits[i]))),
+                           hint="see to the cause, then reboot() or switch its power off and on")  # fmt: skip
+        self._anew.clear()
+        self._hurry()
+        self.bus.set(self.ids.tolist(), dx.BUS_WATCHDOG, 0)  # clears one that has tripped, too
+        self._limit_speed()
+
+    def _bounds(self) -> tuple[Ints, Ints]:
+        assert self.servos is not None
+        return self.servos.lowest, self.servos.highest
+
+    def _send_goals(self, units: Ints) -> None:
+        self._notice_pause()
+        if self._ticks and (self._paused or self._troubles):
+            self._arm()
+        self.bus.send(self._goals.frame(units))
+
+    def _arm(self) -> None:
+        """Start the bus watchdogs, tripped or not."""
+        numbers = self.ids.tolist()
+        self.bus.set(numbers, dx.BUS_WATCHDOG, 0)
+        if self._ticks:
+            self.bus.set(numbers, dx.BUS_WATCHDOG, self._ticks)
+        self._troubles, self._paused = (), False
 
     def _read(self) -> RigState:
         self._mend()
         with self._noticing():
+            self._notice_pause()
             start = self.clock.now()
             answers = self._whole(dx.STATE)
-            time_ = (start + self.clock.now()) / 2  # servos look at themselves between question and answer
-            faults = self._faults(answers)
+            middle = (start + self.clock.now()) / 2  # servos look between question and answer
+            faults = (*self._errors(answers), *self._health())
         state = np.ascontiguousarray(answers.rows).view(dx.STATE_TYPE)[:, 0]
         assert self.servos is not None
         return RigState(
-            time_,
+            middle,
             self._commanded.copy(),
             self.wiring.commands(state["position"]),
             self._sign * state["load"] * self.servos.load_unit,
@@ -158,64 +167,12 @@ class DynamixelRig(SerialRig):
         )
 
     def _release(self) -> None:
-        if not self.wire.is_open or self.servos is None:
-            return
-        with self._noticing():
-            numbers = self.ids.tolist()
-            self.bus.set(numbers, dx.TORQUE_ENABLE, 0)
-            answers = self.bus.get(self.ids, dx.TORQUE_ENABLE)
-            on = self.ids[answers.heard & (answers.values() != 0)].tolist()
-            for number in on:
-                self.bus.write(number, dx.TORQUE_ENABLE, 0)
-            silent = self.ids[~answers.heard].tolist()
-            if silent:  # they may have missed it
-                self.bus.set(numbers, dx.TORQUE_ENABLE, 0)
-            self.bus.set(numbers, dx.BUS_WATCHDOG, 0)
-        if silent:
-            said = f"released, not confirmed by {self.bus.listed(silent)}"
-            self.status.reason = f"{self.status.reason}; {said}" if self.status.reason else said
+        super()._release()
+        if self.wire.is_open:
+            with self._noticing():
+                self.bus.set(self.ids.tolist(), dx.BUS_WATCHDOG, 0)
 
     # --- inside ----------------------------------------------------------------------------------
-
-    def _make_bus(self) -> Bus:
-        return Bus(self.wire, {int(k): name for k, name in zip(self.ids, self.spec.names, strict=True)})
-
-    def _whole(self, register: dx.Register) -> Answers:
-        """Registers of all servos; raises when one is missing, by the third time saying who is silent."""
-        answers = self.bus.get(self.ids, register, self.fast)
-        wrong = answers.errors & ~np.uint8(dx.ALERT)
-        if answers.heard.all() and not wrong.any():
-            self._failed = 0
-            return answers
-        self._failed += 1
-        if answers.heard.all():
-            i = int(np.flatnonzero(wrong)[0])
-            raise RigFault("the servo refused", where=f"{self.port}: {self.bus.name(int(self.ids[i]))}",
-                           found=f"{dx.status_error(int(wrong[i]))} error "
-                           f"to read of {register.address}")  # fmt: skip
-        silent = self._silent(answers) if self._failed > self.retries else None
-        raise incomplete(self.bus, self.ids, answers, silent)
-
-    def _silent(self, answers: Answers) -> list[int]:
-        """Who does not answer a ping either, as far as a tenth of a second goes."""
-        end = time.monotonic() + 0.1
-        missing = self.ids[~answers.heard].tolist()
-        return [k for k in missing if time.monotonic() < end and not self.bus.answers(k)]
-
-    def _all_are(self, register: dx.Register, value: int, what: str) -> None:
-        found = self._whole(register).values()
-        if (other := found != value).any():
-            i = int(np.flatnonzero(other)[0])
-            raise RigFault(what, where=f"{self.port}: {self.bus.name(int(self.ids[i]))}",
-                           found=f"{found[i]} at {register.address}", expected=str(value))  # fmt: skip
-
-    def _refuse_errors(self) -> None:
-        bits = self._whole(dx.HARDWARE_ERROR).values()
-        if bits.any():
-            i = int(np.flatnonzero(bits)[0])
-            raise RigFault("hardware error", where=f"{self.port}: {self.bus.name(int(self.ids[i]))}",
-                           found=", ".join(dx.hardware_errors(int(bits[i]))),
-                           hint="see to the cause, then reboot() or switch its power off and on")  # fmt: skip
 
     def _hurry(self) -> None:
         """Return Delay Time 0, where the motor is off: it is in the EEPROM."""
@@ -234,56 +191,41 @@ class DynamixelRig(SerialRig):
         """The table's speeds as the servos' own limit, so that a wrong goal cannot make them slam."""
         assert self.servos is not None
         speed = np.array([m.max_speed for m in self.spec.motors])
-        by_scale = speed * np.abs(self.wiring.per_rad) * (np.pi / 2048)  # rad/s of the servo's shaft
-        value = np.clip(np.ceil(by_scale / dx.VELOCITY_UNIT), 1, np.maximum(self.servos.fastest, 1))
+        of_shaft = speed * np.abs(self.wiring.per_rad) * (np.pi / 2048)  # rad/s
+        value = np.clip(np.ceil(of_shaft / dx.VELOCITY_UNIT), 1, np.maximum(self.servos.fastest, 1))
         value = np.where(self.servos.drive & dx.TIME_PROFILE, 0, value).astype(np.int64)
-        numbers = self.ids.tolist()
-        self.bus.set(numbers, dx.PROFILE_ACCELERATION, 0)
-        self.bus.set(numbers, dx.PROFILE_VELOCITY, value.tolist())
+        self.bus.set(self.ids.tolist(), dx.PROFILE_ACCELERATION, 0)
+        self.bus.set(self.ids.tolist(), dx.PROFILE_VELOCITY, value.tolist())
 
-    def _same_place(self, outside: Ints) -> None:
-        """Goals are where the shafts are, or nothing is switched on."""
-        goal = self._whole(dx.GOAL_POSITION).values()
-        place = self._whole(dx.PRESENT_POSITION).values()
-        away = np.abs(goal - place) - outside
-        if (away > _NEAR).any():
-            i = int(np.argmax(away))
-            raise RigFault("the goal is not where the servo stands",
-                           where=f"{self.port}: {self.bus.name(int(self.ids[i]))}",
-                           found=f"goal {goal[i]}, at {place[i]}", expected=f"within {_NEAR} ticks",
-                           hint="leave the face alone while it is switched on")  # fmt: skip
-
-    def _arm(self) -> None:
-        """Start the bus watchdogs, tripped or not."""
-        numbers = self.ids.tolist()
-        self.bus.set(numbers, dx.BUS_WATCHDOG, 0)
-        if self._ticks:
-            self.bus.set(numbers, dx.BUS_WATCHDOG, self._ticks)
-        self._troubles = ()
-
-    def _faults(self, answers: Answers) -> tuple[str, ...]:
-        said = []
+    def _errors(self, answers: Answers) -> list[str]:
+        """What the hardware error registers say, of servos that raise the alert bit."""
         alert = alerts(answers)
-        if len(alert):
-            bits = self.bus.get(self.ids[alert], dx.HARDWARE_ERROR)
-            for k, value, heard in zip(alert, bits.values(), bits.heard, strict=True):
-                names = ", ".join(dx.hardware_errors(int(value))) if heard and value else "hardware error"
-                said.append(f"{self.bus.name(int(self.ids[k]))}: {names}")
-        now = time.monotonic()
-        if self._ticks and self.status.state in (ACTIVE, HELD) and now - self._looked > _HEALTH:
-            self._looked = now
-            self._look()
-        return (*said, *self._troubles)
-
-    def _look(self) -> None:
-        """A bus watchdog tells more than that it tripped: it is off in a servo that has started anew."""
-        answers = self.bus.get(self.ids, dx.BUS_WATCHDOG, self.fast)
-        values = answers.values()
+        if not len(alert):
+            return []
         said = []
-        for i in np.flatnonzero(answers.heard & (values != self._ticks)):
-            what = "started anew, its motor is off (brown-out?)" if values[i] == 0 else "bus watchdog tripped"
-            said.append(f"{self.bus.name(int(self.ids[i]))}: {what}")
-        self._troubles = tuple(said)
+        bits = self.bus.get(self.ids[alert], dx.HARDWARE_ERROR)
+        for k, value, heard in zip(alert, bits.values(), bits.heard, strict=True):
+            names = ", ".join(dx.hardware_errors(int(value))) if heard and value else "hardware error"
+            said.append(f"{self.bus.name(int(self.ids[k]))}: {names}")
+        return said
+
+    def _look(self) -> list[str]:
+        """A bus watchdog tells more than that it tripped: it is off in a servo that has started anew."""
+        if not self._ticks:
+            return []
+        answers = self._get(self.ids, dx.BUS_WATCHDOG)
+        values = answers.values()
+        self._anew.update(np.flatnonzero(answers.heard & (values == 0)).tolist())
+        said = [f"{self.bus.name(int(self.ids[i]))}: started anew, its motor is off (brown-out?)"
+                for i in sorted(self._anew)]  # fmt: skip
+        if not self._paused:
+            tripped = np.flatnonzero(answers.heard & (values == dx.TRIPPED))
+            said += [f"{self.bus.name(int(self.ids[i]))}: bus watchdog tripped" for i in tripped]
+        return said
+
+    def _notice_pause(self) -> None:
+        """Whether nothing was sent for so long that watchdogs have tripped, or are about to."""
+        self._paused |= time.monotonic() - self.bus.last > 0.8 * self._ticks * 0.02
 
 
 def scan(port: str, bauds: Sequence[int] = dx.BAUDS) -> list[dict[str, Any]]:
@@ -299,7 +241,7 @@ def scan(port: str, bauds: Sequence[int] = dx.BAUDS) -> list[dict[str, Any]]:
         wire = Wire(port, baud=baud)
         wire.open()
         try:
-            out += find_all(Bus(wire), baud)
+            out += find_all(DynamixelBus(wire), baud)
         finally:
             wire.close()
     return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from dynamixel_sdk import (
@@ -24,9 +24,7 @@ from numpy.typing import NDArray
 
 from facetwin.hardware.dynamixel_codec import (
     ALERT,
-    FIRMWARE,
-    Bytes,
-    Register,
+    BAUDS,
     fast_size,
     find_fast,
     find_status,
@@ -35,45 +33,10 @@ from facetwin.hardware.dynamixel_codec import (
     sync_read,
 )
 from facetwin.hardware.rig import RigFault
+from facetwin.hardware.servo_bus import PING_TIME, Answers, Bytes, Damaged, Register, ServoBus, gather
 from facetwin.hardware.wire import Wire
 
 T = TypeVar("T")
-PING_TIME = 0.03  # s, how long a ping may take: more than the 16 ms that USB adapters may sit on bytes
-
-
-class Damaged(RigFault):
-    """What came back is no frame: noise, or two servos that talk at once."""
-
-
-class Silent(RigFault):
-    """Nothing came back."""
-
-
-class Answers(NamedTuple):
-    """What many servos answered.
-
-    Attributes
-    ----------
-    rows : uint8 [shape=(n, size)]
-        Their registers; zeros where `heard` is False.
-    errors : uint8 [shape=(n,)]
-        The error byte of each status.
-    heard : bool [shape=(n,)]
-        Who answered.
-    damaged : bool
-        Something came that is no frame.
-    """
-
-    rows: Bytes
-    errors: Bytes
-    heard: NDArray[np.bool_]
-    damaged: bool
-
-    def values(self) -> NDArray[np.int64]:
-        """The registers as whole numbers [shape=(n,)], signed where they have four bytes."""
-        size = self.rows.shape[1]
-        kind = {1: "u1", 2: "<u2", 4: "<i4"}[size]
-        return np.ascontiguousarray(self.rows).view(kind)[:, 0].astype(np.int64)
 
 
 class WirePort(PortHandler):
@@ -137,57 +100,27 @@ class WirePort(PortHandler):
         return time.monotonic() * 1e3
 
 
-class Bus:
-    """Servos on one wire.
+class DynamixelBus(ServoBus):
+    """Dynamixel servos on one wire; whatever is sent feeds their bus watchdogs (`last`)."""
 
-    Parameters
-    ----------
-    wire : Wire
-        Open.
-    names : dict
-        id -> what to call it in messages.
-
-    Attributes
-    ----------
-    delay : float, s
-        How long a servo waits before it answers; the factory's setting until told otherwise.
-    last : float, s
-        When an instruction was last sent (`time.monotonic`): that feeds the bus watchdog of every servo.
-    """
+    maker = "Dynamixel"
+    bauds = BAUDS
 
     def __init__(self, wire: Wire, names: Mapping[int, str] | None = None) -> None:
-        self.wire = wire
-        self.names = names or {}
-        self.delay = 500e-6
-        self.last = time.monotonic()
+        super().__init__(wire, names)
         self._port = WirePort(wire)
         self._sdk = Protocol2PacketHandler()
 
-    def name(self, number: int) -> str:
-        """What to call a servo."""
-        return f"{self.names[number]} (id {number})" if number in self.names else f"id {number}"
-
-    def listed(self, numbers: Sequence[int], most: int = 6) -> str:
-        """What to call some servos."""
-        shown = ", ".join(self.name(int(k)) for k in numbers[:most])
-        return shown + (f" and {len(numbers) - most} more" if len(numbers) > most else "")
-
     # --- one servo, by the sdk ---------------------------------------------------------------------
 
-    def ping(self, number: int) -> tuple[int, int]:
-        """Model number and firmware; raises `Silent` or `Damaged`."""
-        model, result, _ = self._ask(self._sdk.ping, number)
-        self._check(number, result, "ping")
-        return int(model), self.read(number, FIRMWARE)
-
-    def answers(self, number: int) -> bool:
-        """Whether it answers a ping, in whatever way."""
+    def ping(self, number: int) -> None:
+        """Raise `Silent` or `Damaged` unless this servo answers."""
         _, result, _ = self._ask(self._sdk.ping, number)
-        return result != COMM_RX_TIMEOUT
+        self._check(number, result, "ping")
 
-    def echoes(self, number: int) -> bool:
-        """Whether more than one answer comes to a ping: two servos have this id."""
-        self.answers(number)
+    def doubled(self, number: int) -> bool:
+        """Whether more than one answer comes to a ping."""
+        self._ask(self._sdk.ping, number)
         frames, _, damage = find_status(self.wire.read(64, 0.002), final=True)
         return bool(frames) or damage > 0
 
@@ -196,8 +129,7 @@ class Bus:
         data, result, error = self._ask(self._sdk.readTxRx, number, *register)
         self._check(number, result, f"read of {register.address}")
         if len(data) != register.size:
-            raise Damaged("answer of another length", where=self.name(number), found=len(data),
-                          expected=f"{register.size} bytes")  # fmt: skip
+            raise self.damage(number, f"read of {register.address}", f"{len(data)} bytes")
         self._complain(number, error, f"read of {register.address}")
         return int.from_bytes(bytes(data), "little")
 
@@ -213,7 +145,7 @@ class Bus:
         result, _ = self._ask(self._sdk.reboot, number)
         self._check(number, result, "reboot")
 
-    def roll_call(self) -> tuple[dict[int, tuple[int, int]], bool]:
+    def everybody(self) -> tuple[dict[int, tuple[int, int]], bool]:
         """All servos: id -> model number, firmware, by a broadcast ping of about a second.
 
         Also whether answers were damaged, as they are when two servos have one id.
@@ -234,11 +166,6 @@ class Bus:
         if result != COMM_SUCCESS:
             raise RigFault("frame not sent", where=f"{self.wire.port}: sync write of {register.address}",
                            found=result)  # fmt: skip
-
-    def send(self, data: bytes) -> None:
-        """Send a frame that nobody answers."""
-        self.wire.write(data)
-        self.last = time.monotonic()
 
     def get(self, ids: Bytes, register: Register, fast: bool = False) -> Answers:
         """Registers of many servos at once.
@@ -290,16 +217,13 @@ class Bus:
         if result == COMM_SUCCESS:
             return
         if result == COMM_RX_TIMEOUT:
-            raise Silent("no answer", where=f"{self.wire.port}: {self.name(number)}",
-                         found=f"silence to {what}", hint="check its power and cable")  # fmt: skip
-        raise Damaged("damaged answer", where=f"{self.wire.port}: {self.name(number)}",
-                      found=f"{self._sdk.getTxRxResult(result)} to {what}",
-                      hint="check the cable, or a second servo with this id")  # fmt: skip
+            raise self.silence(number, what)
+        raise self.damage(number, what, self._sdk.getTxRxResult(result))
 
     def _complain(self, number: int, error: int, what: str) -> None:
         said = status_error(error)
         if said:
-            raise RigFault("the servo refused", where=f"{self.wire.port}: {self.name(number)}",
+            raise RigFault("the servo refused", where=self.where(number),
                            found=f"{said} error to {what}")  # fmt: skip
 
 
@@ -310,17 +234,7 @@ def alerts(answers: Answers) -> NDArray[np.intp]:
 
 def _collect(data: bytes, ids: Bytes, register: Register) -> Answers:
     frames, _, damage = find_status(data, final=True)
-    place = {int(k): i for i, k in enumerate(ids)}
-    rows = np.zeros((len(ids), register.size), np.uint8)
-    errors, heard = np.zeros(len(ids), np.uint8), np.zeros(len(ids), bool)
-    for status in frames:
-        i = place.get(status.id)
-        if i is None or len(status.data) != register.size or heard[i]:
-            damage += i is not None and not status_error(status.error)
-            continue
-        rows[i] = np.frombuffer(status.data, np.uint8)
-        errors[i], heard[i] = status.error, True
-    return Answers(rows, errors, heard, damage > 0)
+    return gather(frames, ids, register.size, damage > 0)
 
 
 def _collect_fast(data: bytes, ids: Bytes, register: Register) -> Answers:

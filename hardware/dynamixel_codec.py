@@ -14,15 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
-
-
-class Register(NamedTuple):
-    """A value of the control table: address and size in bytes, little-endian."""
-
-    address: int
-    size: int
-
+from facetwin.hardware.servo_bus import Bytes, Register, Status
 
 # EEPROM: written only while the motor is off
 MODEL_NUMBER = Register(0, 2)
@@ -127,14 +119,6 @@ MODELS = {
     1200: _small("XL330-M288", 1.47), 1210: _small("XC330-T181", 0.88), 1220: _small("XC330-T288", 0.88),
     1230: _small("XC330-M181", 1.47), 1240: _small("XC330-M288", 1.47), 1270: _current("XW430-T333", 1.3),
 }  # fmt: skip
-
-
-class Status(NamedTuple):
-    """An answer: who, what went wrong, what was asked for."""
-
-    id: int
-    error: int
-    data: bytes
 
 
 def _table() -> tuple[int, ...]:

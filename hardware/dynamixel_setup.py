@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from facetwin.hardware import dynamixel_codec as dx
-from facetwin.hardware.dynamixel_bus import Answers, Bus, Damaged, Silent
-from facetwin.hardware.ports import no_answer
-from facetwin.hardware.rig import Floats, RigFault
-from facetwin.hardware.wire import Wire
+from facetwin.hardware.dynamixel_bus import DynamixelBus
+from facetwin.hardware.rig import Floats
+from facetwin.hardware.servo_bus import Bytes, Register, roll_call
 from facetwin.hardware.wiring import Ints, Wiring
 from facetwin.twin.errors import FaceTwinError
 
 _log = logging.getLogger(__name__)
 
 #: what is read of every servo before the first motion
-_IDENTITY, _LIMITS = dx.Register(0, 14), dx.Register(44, 12)
-_SAME_ID = "give each servo an id of its own: connect them one by one and use Dynamixel Wizard"
+_IDENTITY, _LIMITS = Register(0, 14), Register(44, 12)
 
 
 @dataclass(frozen=True)
@@ -56,15 +53,15 @@ class Servos:
     fast: bool
 
 
-def meet(bus: Bus, ids: dx.Bytes, wiring: Wiring) -> Servos:
+def meet(bus: DynamixelBus, ids: Bytes, wiring: Wiring) -> Servos:
     """Make sure that the servos of the rig table are there, each once, and can do what is asked of them.
 
     Writes nothing but Status Return Level(68), so that they answer. Raises `FaceTwinError` in one line.
     """
-    _call(bus, ids)
+    roll_call(bus, ids)
     bus.set(ids.tolist(), dx.STATUS_RETURN_LEVEL, 2)
-    first = _all(bus, ids, _IDENTITY)
-    limits = _all(bus, ids, _LIMITS)
+    first = bus.get_all(ids, _IDENTITY).rows
+    limits = np.ascontiguousarray(bus.get_all(ids, _LIMITS).rows)
     last = limits.view("<i4").astype(np.int64)  # velocity, highest, lowest position
     model = first[:, 0].astype(np.int64) | first[:, 1].astype(np.int64) << 8
     firmware, delay = first[:, 6].astype(np.int64), first[:, 9] * 2e-6
@@ -84,9 +81,9 @@ def meet(bus: Bus, ids: dx.Bytes, wiring: Wiring) -> Servos:
                   np.array([k.load_unit for k in models]), delay, _fast(bus, ids, by_table))  # fmt: skip
 
 
-def find_all(bus: Bus, baud: int) -> list[dict[str, Any]]:
+def find_all(bus: DynamixelBus, baud: int) -> list[dict[str, Any]]:
     """Every servo that answers a broadcast ping, as dicts: id, model, number, firmware, baud."""
-    found, damaged = bus.roll_call()
+    found, damaged = bus.everybody()
     out: list[dict[str, Any]] = [
         {"kind": "dynamixel", "id": k, "model": dx.model_name(m), "number": m, "firmware": f, "baud": baud}
         for k, (m, f) in sorted(found.items())
@@ -99,107 +96,10 @@ def find_all(bus: Bus, baud: int) -> list[dict[str, Any]]:
 # --- inside ------------------------------------------------------------------------------------------
 
 
-def _call(bus: Bus, ids: dx.Bytes) -> None:
-    """Ping all; say who is missing, who is there twice, or which rate is right."""
-    silent = []
-    for number in ids.tolist():
-        for attempt in range(3):
-            try:
-                bus.ping(number)
-            except Silent:
-                if attempt == 2 or len(silent) >= 3:  # an empty line need not be asked so often
-                    silent.append(number)
-                    break
-            except RigFault as error:
-                if attempt == 2:
-                    raise FaceTwinError("damaged answers to pings: two servos may have the same id",
-                                        where=f"{bus.wire.port}: {bus.name(number)}", found=str(error),
-                                        expected="one servo an id", hint=_SAME_ID) from error  # fmt: skip
-            else:
-                if bus.echoes(number) and bus.echoes(number):
-                    raise FaceTwinError("two servos have the same id",
-                                        where=f"{bus.wire.port}: {bus.name(number)}",
-                                        found="two answers to a ping", hint=_SAME_ID)  # fmt: skip
-                break
-    if len(silent) == len(ids):
-        raise _nobody(bus, ids.tolist())
-    if silent:
-        raise FaceTwinError("servos are missing", where=bus.wire.port,
-                            found=f"no answer from {bus.listed(silent)}", expected=f"{len(ids)} servos",
-                            hint="check the first one's cable; facetwin rig scan tells ids")  # fmt: skip
-
-
-def _nobody(bus: Bus, ids: Sequence[int]) -> FaceTwinError:
-    """Nobody answers: try other rates, so that the message can say which one is right."""
-    wire = bus.wire
-    for baud in dx.BAUDS:
-        if baud == wire.baud:
-            continue
-        other = Wire(wire.port, baud=baud, timeout=wire.timeout)
-        wire.close()
-        try:
-            other.open()
-            asked = Bus(other)
-            number = next((k for k in dict.fromkeys([*ids[:2], 1]) if _answers(asked, k)), None)
-        except (OSError, FaceTwinError):
-            continue
-        finally:
-            other.close()
-        if number is not None:
-            return FaceTwinError("wrong rate", where=wire.port,
-                                 found=f"silence at {wire.baud} baud, id {number} answers at {baud}",
-                                 hint=f"add ?baud={baud} to the name of the rig")  # fmt: skip
-    return no_answer(wire.port, wire.baud, f"{len(ids)} Dynamixel servos",
-                     "power of the servos, cable, ids (facetwin rig scan), Protocol Type 2")  # fmt: skip
-
-
-def _answers(bus: Bus, number: int) -> bool:
-    try:
-        bus.ping(number)
-    except RigFault:
-        return False
-    return True
-
-
-def _all(bus: Bus, ids: dx.Bytes, register: dx.Register) -> dx.Bytes:
-    """The same registers of all servos, asked up to three times; `FaceTwinError` if it does not come."""
-    answers = bus.get(ids, register)
-    for _ in range(2):
-        if answers.heard.all():
-            break
-        answers = bus.get(ids, register)
-    if not answers.heard.all():
-        raise incomplete(bus, ids, answers)
-    if (wrong := answers.errors & ~np.uint8(dx.ALERT) > 0).any():
-        i = int(np.flatnonzero(wrong)[0])
-        raise RigFault("the servo refused", where=f"{bus.wire.port}: {bus.name(int(ids[i]))}",
-                       found=f"{dx.status_error(int(answers.errors[i]))} error "
-                       f"to read of {register.address}")  # fmt: skip
-    return answers.rows
-
-
-def incomplete(bus: Bus, ids: dx.Bytes, answers: Answers, silent: Sequence[int] | None = None) -> RigFault:
-    """The error of an answer that is not whole; `silent`: who does not answer a ping either."""
-    missing = ids[~answers.heard].tolist()
-    heard = f"{int(answers.heard.sum())} of {len(ids)} servos"
-    if silent:
-        return Silent("servos are silent", where=bus.wire.port,
-                      found=f"{heard}, nothing from {bus.listed(silent)}",
-                      hint="check power and cable of the first of them")  # fmt: skip
-    if silent is not None:
-        return Damaged("partial answer", where=bus.wire.port,
-                       found=f"{heard}, though {bus.listed(missing)} answers a ping",
-                       hint="check the cable, try a lower rate; two servos may have the same id")  # fmt: skip
-    kind = Damaged if answers.damaged else Silent
-    return kind("partial answer", where=bus.wire.port,
-                found=f"{heard}{', damaged' if answers.damaged else ''}; first missing: "
-                f"{bus.name(missing[0])}", hint="check power and cable")  # fmt: skip
-
-
 def _suits(
-    bus: Bus, number: int, model: int, kind: dx.Model | None, firmware: int, mode: int, drive: int
+    bus: DynamixelBus, number: int, model: int, kind: dx.Model | None, firmware: int, mode: int, drive: int
 ) -> None:
-    where = f"{bus.wire.port}: {bus.name(number)}"
+    where = bus.where(number)
     if kind is None:
         raise FaceTwinError("a servo of an unknown model", where=where, found=f"model number {model}",
                             expected="a Dynamixel of the X series, as XL330, XL430, XM430",
@@ -219,29 +119,29 @@ def _suits(
                             hint="clear bit 1 of Drive Mode (10)")  # fmt: skip
 
 
-def _reaches(bus: Bus, number: int, wiring: Wiring, i: int, lowest: int, highest: int) -> None:
+def _reaches(bus: DynamixelBus, number: int, wiring: Wiring, i: int, lowest: int, highest: int) -> None:
     ends = wiring.units(np.stack([np.zeros(wiring.size), np.ones(wiring.size)]))[:, i]
     if ends.min() < lowest or ends.max() > highest:
         raise FaceTwinError(
             "position limits of the servo are narrower than the motor's range",
-            where=f"{bus.wire.port}: {bus.name(number)}",
+            where=bus.where(number),
             found=f"{lowest} to {highest} ticks", expected=f"{ends.min()} to {ends.max()}",
             hint="widen Min and Max Position Limit (52, 48), or change the wiring",
         )  # fmt: skip
 
 
-def _stand(bus: Bus, ids: dx.Bytes, wiring: Wiring, turns: Any) -> None:
+def _stand(bus: DynamixelBus, ids: Bytes, wiring: Wiring, turns: Any) -> None:
     """A servo that counts turns must not stand a turn away: it would wind itself back."""
-    place = _all(bus, ids, dx.PRESENT_POSITION).view("<i4")[:, 0].astype(np.int64)
+    place = bus.get_all(ids, dx.PRESENT_POSITION).values()
     far = turns & ((place < wiring.low - 2048) | (place > wiring.high + 2048))
     if far.any():
         i = int(np.flatnonzero(far)[0])
-        raise FaceTwinError("the servo stands a turn away", where=f"{bus.wire.port}: {bus.name(int(ids[i]))}",
+        raise FaceTwinError("the servo stands a turn away", where=bus.where(ids[i]),
                             found=f"{place[i]} ticks", expected=f"{wiring.low[i]} to {wiring.high[i]}",
                             hint="reboot it, or set Operating Mode (11) to 3")  # fmt: skip
 
 
-def _fast(bus: Bus, ids: dx.Bytes, by_table: bool) -> bool:
+def _fast(bus: DynamixelBus, ids: Bytes, by_table: bool) -> bool:
     """Whether fast sync read works; says so once if it does not."""
     works = by_table and any(bus.get(ids, dx.PRESENT_POSITION, fast=True).heard.all() for _ in range(3))
     if not works:
