@@ -53,7 +53,7 @@ SYNC_READ, SYNC_WRITE, FAST_SYNC_READ = 0x82, 0x83, 0x8A
 BROADCAST = 0xFE
 ALERT = 0x80  #: bit of a status: the servo has a hardware error
 HEADER = b"\xff\xff\xfd"
-LONGEST = 4096  #: bytes; a longer length in a header is damage
+LONGEST = 1024  #: bytes; a longer length in a header is damage
 
 #: a revolution a minute is this many rad/s; speeds count in 0.229 of it
 RPM = 2 * np.pi / 60
