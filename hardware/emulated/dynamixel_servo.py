@@ -142,7 +142,9 @@ class DynamixelServo:
             size = entry if isinstance(entry, int) else entry[0] if entry else 0
             if not size or at + size > end:
                 return ACCESS if not size else LENGTH
-            error = self._set(at, size, int.from_bytes(data[at - address : at - address + size], "little"), now)
+            error = self._set(
+                at, size, int.from_bytes(data[at - address : at - address + size], "little"), now
+            )
             if error:
                 return error
             at += size
@@ -152,7 +154,11 @@ class DynamixelServo:
         if address < 64:
             if self.on or address in (0, 2, 6):
                 return ACCESS
-            if (address == 7 and value > 252) or (address == 8 and value > 7) or (address == 9 and value > 254):
+            if (
+                (address == 7 and value > 252)
+                or (address == 8 and value > 7)
+                or (address == 9 and value > 254)
+            ):
                 return RANGE
             if address in (7, 8):
                 return ACCESS  # the rig stays as it was built

@@ -49,7 +49,7 @@ class EmulatorEye(Eye):
             except (OSError, ValueError) as error:
                 raise FaceTwinError("no emulated camera here", where=f"emulator:{self.path}",
                                     found=str(error) or type(error).__name__,
-                                    hint="is the emulated robot running, with camera=true?") from None  # fmt: skip
+                                    hint="is the robot running, with camera=true?") from None  # fmt: skip
         if not fds:
             raise FaceTwinError("this emulated robot has no camera", where=f"emulator:{self.path}",
                                 hint="open it with camera=true")  # fmt: skip

@@ -82,9 +82,7 @@ class _Bus(Kind):
         numbered = dict(changes)
         for key in ("missing", "twice"):
             if key in numbered:
-                numbered[key] = [
-                    rig.spec.index(m) if isinstance(m, str) else int(m) for m in numbered[key]
-                ]
+                numbered[key] = [rig.spec.index(m) if isinstance(m, str) else int(m) for m in numbered[key]]
         return super().setup(rig, numbered)
 
 

@@ -52,8 +52,8 @@ class Order:
 class Ear:
     """Takes commands out of a stream of bytes; `hear` returns those that a byte completes."""
 
-    def __init__(self, crc: bool) -> None:
-        self.crc = crc
+    def __init__(self, crc: bool, lengths: dict[int, int] | None = None) -> None:
+        self.crc, self.lengths = crc, LENGTH if lengths is None else lengths
         self.forget()
 
     def forget(self) -> None:
@@ -63,6 +63,7 @@ class Ear:
         self._head = 0
 
     def hear(self, byte: int) -> list[Order]:
+        """One byte; the orders that it completes."""
         out: list[Order] = []
         if self._frame and self._frame[0] == MINI_SSC:
             self._frame.append(byte)
@@ -96,7 +97,7 @@ class Ear:
         return out
 
     def _begin(self, command: int, head: int) -> None:
-        self._need = LENGTH.get(command, -1)
+        self._need = self.lengths.get(command, -1)
         self._head = head if self._need >= 0 else 0
 
     def _device(self) -> int:
@@ -167,7 +168,7 @@ class Board:
             most = min(most, self.velocity[k] + rise * period, max(brake, rise * period))
         self.velocity[k] = most
         step = max(most * period, 1.0)
-        return goal if abs(goal - at) <= step else int(round(at + (step if goal > at else -step)))
+        return goal if abs(goal - at) <= step else round(at + (step if goal > at else -step))
 
 
 class MaestroBus(Bus):
@@ -216,7 +217,7 @@ class MaestroBus(Bus):
         for order in self._tap.hear(byte):
             if not order.error:
                 for k, board in enumerate(self.boards):
-                    if order.device in (-1, board.device):
+                    if self.meant(order, board):
                         self._log(time, k, self._targets(order, board))
 
     def _log(self, time: float, k: int, targets: list[tuple[int, int]]) -> None:
@@ -232,9 +233,9 @@ class MaestroBus(Bus):
             self.run(time)
             self.frames += 1
             self.bad += order.error != 0
-            answers = []
+            answers = [a for a in [self.special(order, time)] if a]
             for k, board in enumerate(self.boards):
-                if order.device in (-1, board.device):
+                if self.meant(order, board):
                     answer = self._obey(order, board, k, time)
                     if answer and not self._mute(k):
                         answers.append(answer)
@@ -244,6 +245,14 @@ class MaestroBus(Bus):
                     for j, value in enumerate(answer):
                         merged[j] &= value
                 self.say(bytes(merged), time + THINK)
+
+    def meant(self, order: Order, board: Board) -> bool:
+        """Whether an order is for a board."""
+        return order.device in (-1, board.device)
+
+    def special(self, order: Order, time: float) -> bytes | None:
+        """What a line of boards understands beyond its boards."""
+        return None
 
     def _mute(self, k: int) -> bool:
         return any(self.horns.bus[f.motor] == k for f in self.faults.of("silent"))
