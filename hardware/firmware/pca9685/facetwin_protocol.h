@@ -59,6 +59,9 @@ inline uint8_t crc7(const uint8_t* data, size_t size) {
     return crc;
 }
 
+// Places are kept in eighths; the int of small boards has 16 bits.
+inline int32_t eighths(uint16_t pulse) { return static_cast<int32_t>(pulse) * 8; }
+
 // A pulse on its way to its target, within limits of speed and acceleration as a Maestro has them.
 struct Channel {
     uint16_t target = 0;       // 0.25 us; 0: no pulses
@@ -68,24 +71,24 @@ struct Channel {
     int32_t velocity = 0;      // 0.25 us / 8 per 10 ms
 
     uint16_t position() const { return static_cast<uint16_t>(place / 8); }
-    bool moving() const { return place != target * 8; }
+    bool moving() const { return place != eighths(target); }
 
     void aim(uint16_t pulse) {
         // where a servo without pulses stands, nobody knows: it goes to its first target at once
         if (pulse == 0 || place == 0 || (speed == 0 && acceleration == 0)) {
-            place = pulse * 8;
+            place = eighths(pulse);
             velocity = 0;
         }
         target = pulse;
     }
 
     void tick() {  // 10 ms
-        int32_t left = target * 8 - place;
+        int32_t left = eighths(target) - place;
         if (left == 0) {
             velocity = 0;
             return;
         }
-        int32_t most = speed ? speed * 8 : kMaxPulse * 8;
+        int32_t most = eighths(speed ? speed : kMaxPulse);
         if (acceleration) {
             // the highest speed from which it can still stop there, falling by `acceleration` each tick
             int32_t way = left < 0 ? -left : left, brake = 0, sum = 0;

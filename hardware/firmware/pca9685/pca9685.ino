@@ -59,6 +59,14 @@ static bool start_chip(uint8_t address) {
     return well;
 }
 
+// Whether it is there and as it was set up: after a dip of its supply it is asleep again.
+static bool chip_ready(uint8_t address) {
+    Wire.beginTransmission(address);
+    Wire.write(kMode1);
+    if (Wire.endTransmission() != 0 || Wire.requestFrom(address, static_cast<uint8_t>(1)) != 1) return false;
+    return (Wire.read() & (kSleep | kAutoIncrement)) == kAutoIncrement;
+}
+
 // Counts of channels first..first+n-1, at most 7: the I2C buffer of small boards is 32 bytes.
 static bool put_counts(uint8_t board, uint8_t first, uint8_t n, const uint16_t* counts) {
     Wire.beginTransmission(kAddresses[board]);
@@ -75,8 +83,8 @@ static bool put_counts(uint8_t board, uint8_t first, uint8_t n, const uint16_t* 
 
 static void update_chips() {
     for (uint8_t b = 0; b < kBoards; b++) {
-        bool well = true;
-        for (uint8_t first = 0; first < facetwin::kChannels; first += 7) {
+        bool well = chip_ready(kAddresses[b]);
+        for (uint8_t first = 0; well && first < facetwin::kChannels; first += 7) {
             uint8_t n = facetwin::kChannels - first < 7 ? facetwin::kChannels - first : 7;
             uint16_t counts[7];
             bool changed = false;
@@ -85,15 +93,12 @@ static void update_chips() {
                 changed |= counts[i] != told[b][first + i];
             }
             if (!changed) continue;
-            if (!put_counts(b, first, n, counts)) {
-                well = false;
-                continue;
-            }
-            for (uint8_t i = 0; i < n; i++) told[b][first + i] = counts[i];
+            well = put_counts(b, first, n, counts);
+            for (uint8_t i = 0; well && i < n; i++) told[b][first + i] = counts[i];
         }
         if (!well) {
             protocol.boards[b].errors |= facetwin::kChipSilent;
-            for (uint8_t i = 0; i < facetwin::kChannels; i++) told[b][i] = 0xFFFF;  // it may have been reset
+            for (uint8_t i = 0; i < facetwin::kChannels; i++) told[b][i] = 0xFFFF;
             start_chip(kAddresses[b]);
         }
     }
