@@ -127,8 +127,8 @@ def wiring_of(spec: RigSpec, kind: str, changes: Mapping[str, Mapping[str, float
 
     Notes
     -----
-    A table of absolute hobby degrees (0 to 180, as ``emo23``) does not fit around zero: if any motor does
-    not, servo angle 90 degrees is the middle of all of them.
+    A table of absolute hobby degrees (0 to 180, as ``emo23``) does not fit around zero: where more motors
+    fit that way, servo angle 90 degrees is the middle of all of them.
     """
     if kind not in KINDS:
         raise UsageError("no such kind of wiring", found=kind, expected="one of " + ", ".join(KINDS),
@@ -147,19 +147,14 @@ def wiring_of(spec: RigSpec, kind: str, changes: Mapping[str, Mapping[str, float
         bus[i], channel[i] = own.get("bus", bus[i]), own.get("channel", channel[i])
         low[i], high[i] = own.get("low", low[i]), own.get("high", high[i])
     per_rad = per_rad * sign
-    fixed = np.array(["zero" in given.get(name, {}) for name in spec.names])
-    own_zero = np.array([given.get(name, {}).get("zero", 0.0) for name in spec.names])
-    # servo angle (sign x joint angle) 90 degrees in the middle: sign x per_rad is per rad of servo angle
-    shifted = zero - np.where(sign * per_rad > 0, 1.0, -1.0) * np.abs(per_rad) * math.pi / 2
-    for candidate in (zero, shifted):
-        place = np.where(fixed, own_zero, candidate)
-        wiring = Wiring(
-            bus=_frozen(bus), channel=_frozen(channel), zero=_frozen(place), per_rad=_frozen(per_rad),
-            low=_frozen(low), high=_frozen(high), lower=spec.lower, span=spec.span, names=spec.names,
-            kind=kind,
-        )  # fmt: skip
-        if not _misfits(wiring).any():
-            break
+    for i, name in enumerate(spec.names):
+        # in a table of hobby degrees servo angle 90 degrees is the middle: sign x per_rad is per rad of that
+        middle = zero[i] - sign[i] * per_rad[i] * math.pi / 2 if _degrees(spec, k) else zero[i]
+        zero[i] = given.get(name, {}).get("zero", middle)
+    wiring = Wiring(
+        bus=_frozen(bus), channel=_frozen(channel), zero=_frozen(zero), per_rad=_frozen(per_rad),
+        low=_frozen(low), high=_frozen(high), lower=spec.lower, span=spec.span, names=spec.names, kind=kind,
+    )  # fmt: skip
     _check(wiring, spec, k)
     return wiring
 
@@ -189,6 +184,14 @@ def _number(value: Any, where: str, *, whole: bool) -> None:
     if not good or not math.isfinite(value) or (whole and value != int(value)):
         raise UsageError("bad value", where=where, found=value,
                          expected="a whole number" if whole else "a finite number")  # fmt: skip
+
+
+def _degrees(spec: RigSpec, k: Kind) -> bool:
+    """Whether the table's angles fit a servo with 90 degrees in the middle better than one with 0 there."""
+    ends = np.array([(m.sign * m.lower, m.sign * m.upper) for m in spec.motors])  # (n, 2), servo angles
+    low, high = (k.low - 0.5 - k.middle) / k.per_rad, (k.high + 0.5 - k.middle) / k.per_rad
+    outside = [((ends - turn < low) | (ends - turn > high)).any(axis=1).sum() for turn in (0.0, math.pi / 2)]
+    return bool(outside[1] < outside[0])
 
 
 def _misfits(wiring: Wiring) -> NDArray[np.bool_]:
