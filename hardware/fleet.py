@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
-from facetwin.hardware.safety_kernels import around, toward
+from facetwin.hardware.safety_kernels import COUPLING, rules_of, step
 from facetwin.twin.coupling_kernels import project_one
 from facetwin.twin.couplings import Couplings
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -58,13 +58,14 @@ class Fleet:
             raise UsageError("no faces", where="Fleet", found=0, expected="at least one")
         first = specs[0]
         self.tick, self.size = float(tick), len(specs)
-        rules = Couplings(first).packed
+        couplings = Couplings(first)
+        rules = couplings.packed
         if rules is None:
             raise UsageError(
                 "linear couplings that share motors", where=first.source, found="two of one motor",
                 expected="at most one linear rule in each group of motors", hint="use single environments",
             )  # fmt: skip
-        self._rules = rules.arrays
+        self._rules, self._ways = rules.arrays, rules_of(couplings)
         n = first.size
         self._tables = {
             name: np.zeros((self.size, n)) for name in ("lower", "upper", "speed", "acceleration", "rest")
@@ -87,6 +88,8 @@ class Fleet:
         self.done = np.zeros(self.size, np.int64)
         self.sent = np.zeros((self.size, n))
         self._speed = np.zeros((self.size, n))
+        self._stop = np.zeros((self.size, n))  # stopping points
+        self._last = np.zeros(self.size)  # how long the last step took, s
         self._wrote = np.zeros(self.size)
         self.held_back = np.zeros((self.size, n), np.int8)
         self.time = np.zeros(self.size)
@@ -129,6 +132,7 @@ class Fleet:
         self._state[rows, :, V] = 0.0
         self._newest[rows] = self.last[rows] = self.done[rows] = 0
         self.sent[rows], self._speed[rows], self.held_back[rows] = rest, 0.0, 0
+        self._stop[rows], self._last[rows] = rest, 0.0
         self.time[rows], self._wrote[rows] = 0.0, -GENTLE
 
     def move(
@@ -146,9 +150,9 @@ class Fleet:
         moving = np.ones(self.size, np.bool_) if which is None else which
         bad = _move(
             moving, asked, float(duration), int(writes), t["lower"], t["upper"], t["speed"],
-            t["acceleration"], self._rules, self.sent, self._speed, self._wrote, self.time, self.held_back,
-            self._past, self._newest, self._whole, self._constants, self.tick, self._known, self._state,
-            self.trail, self.last, self.done,
+            t["acceleration"], self._rules, self._ways, self.sent, self._speed, self._stop, self._last,
+            self._wrote, self.time, self.held_back, self._past, self._newest, self._whole, self._constants,
+            self.tick, self._known, self._state, self.trail, self.last, self.done,
         )  # fmt: skip
         if bad >= 0:
             raise FaceTwinError(
@@ -186,8 +190,8 @@ def _reach(spec: RigSpec) -> float:
 
 @njit(cache=True, parallel=True)
 def _move(
-    moving, asked, duration, writes, lower, upper, speed, acceleration, rules, sent, velocity, wrote, time,
-    held_back, past, newest, whole, constants, dt, known, state, trail, last, done,
+    moving, asked, duration, writes, lower, upper, speed, acceleration, rules, ways, sent, velocity, stop,
+    last_step, wrote, time, held_back, past, newest, whole, constants, dt, known, state, trail, last, done,
 ):  # fmt: skip
     size, n = asked.shape
     bad = np.full(size, -1, np.int64)
@@ -202,21 +206,31 @@ def _move(
             bad[b] = b
             continue
         out, reason = np.empty(n), np.empty(n, np.int64)
+        speeds, stops = np.empty(n), np.empty(n)
         start = time[b]
         for k in range(writes):
             now = time[b]
-            step = min(now - wrote[b], LONGEST)
-            toward(sent[b], velocity[b], goal, step, speed[b], acceleration[b], out, reason)
-            changed = around(sent[b], out, rules)
+            passed = now - wrote[b]
+            if passed > LONGEST:  # it stood
+                velocity[b, :] = 0.0
+                stop[b, :] = sent[b]
+                last_step[b] = 0.0
+            passed = min(passed, LONGEST)
+            step(
+                sent[b], velocity[b], stop[b], last_step[b], goal, passed, speed[b], acceleration[b], ways,
+                out, speeds, stops, reason,
+            )  # fmt: skip
             for i in range(n):
-                velocity[b, i] = (out[i] - sent[b, i]) / step
                 why = reason[i]
+                if why == COUPLING:
+                    why = 5 if out[i] != goal[i] else 0
                 if why == 0 and goal[i] != asked[b, i]:
                     why = 4 if goal[i] != soft[i] else 3
-                if changed and out[i] != goal[i]:
-                    why = 5
                 held_back[b, i] = why
-                sent[b, i] = out[i]
+            velocity[b, :] = speeds
+            stop[b, :] = stops
+            sent[b, :] = out
+            last_step[b] = passed
             wrote[b] = now
             time[b] = start + (k + 1) * duration / writes
             until = np.int64(np.floor(time[b] / dt + 1e-6))

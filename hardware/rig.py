@@ -21,7 +21,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import FrameType, TracebackType
+from types import FrameType, MappingProxyType, TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -164,6 +164,8 @@ class Rig(ABC):
     """
 
     retries = 2
+    #: settings for the safety layer in front of it, as its face file has them
+    safety: Mapping[str, Any] = MappingProxyType({})
     _FINAL = ("open", "activate", "write", "read", "capture", "hold", "release", "close", "home")
 
     def __init_subclass__(cls, **more: Any) -> None:

@@ -2,25 +2,34 @@
 
 What it does to a command, in this order: refuse what is not finite (the contract does), clip to the soft
 limits, move to the nearest command that the couplings allow, and go there no faster than the motors'
-speed and acceleration permit, without ever passing the target, a limit or a forbidden combination. It
-also watches: for silence of the program (hold, then ease to rest), and for what the servos report
-(latched until `reset`). Limits live in the rig file, not in drivers.
+speed and acceleration permit, from the last command sent, without passing a limit or a forbidden
+combination on the way (`facetwin.hardware.safety_kernels` says how that is kept). It also watches: for
+silence of the program (hold, then ease to rest), and for what the servos report (latched until `reset`).
+Limits of motors live in the rig file, not in drivers; the rest is `SafetySettings`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from facetwin.hardware.clock import Timer
 from facetwin.hardware.rig import ACTIVE, HELD, OPEN, Capabilities, Floats, Frame, Rig, RigFault, RigState
-from facetwin.hardware.safety_kernels import ACCELERATION, SPEED, toward
+from facetwin.hardware.safety_kernels import ACCELERATION, COUPLING, SPEED, rules_of, step
+from facetwin.hardware.safety_settings import SafetySettings
+from facetwin.hardware.safety_watch import Watch
 from facetwin.twin.couplings import Couplings
-from facetwin.twin.errors import FaceTwinError, UsageError
+from facetwin.twin.errors import FaceTwinError
 
 Change = dict[str, tuple[float, float]]
 _PERIOD = 0.02  # s, how often the watchdog looks
+_ROUNDING = 0.005  # commands: a driver that sent something so near only rounded it
+_STUCK = 20.0  # s, longest way to rest
+
+_log = logging.getLogger("facetwin.safety")
 
 
 class SafetyLayer(Rig):
@@ -29,31 +38,30 @@ class SafetyLayer(Rig):
     Parameters
     ----------
     rig : Rig
-        Not active yet.
-    watchdog : float, s, or None
-        Without a `write` for so long the face is held; None: off.
-    ease_after : float, s
-        After so much longer it travels to rest.
-    ease_speed : float, commands/s
-        How fast it does.
-    idle_detach : float, s, or None
-        So long after it came to rest by itself, motors are switched off; None: off.
+        Not active yet. A rig from a face file brings the file's settings.
+    settings : SafetySettings, optional
+        Instead of the default ones.
     on_idle : callable, optional
-        Called once when that happens.
-    longest_step : float, s
-        However long ago the last command was, the next step is no longer than this time allows.
-    max_temperature : float, degrees C, or None; min_voltage : float, V, or None
-        A servo beyond it is a fault.
-    stall : (float, float) or None
-        Distance (commands) from the command and time (s) without motion that count as a stall.
+        Called once when idle motors are switched off.
+    on_warning : callable, optional
+        Called once with the text of each new warning; by default it is logged (``facetwin.safety``), which
+        Python prints on stderr.
+    changes
+        Single settings by name, e.g. ``watchdog=None``, ``temperature=("stop", 65)``, ``stall="off"``; they
+        win over the face file's.
 
     Attributes
     ----------
+    settings : SafetySettings
     last_change : dict
         What the last `write` did to the command: rule -> {motor: (before, after)}. Rules: ``range``,
         ``soft limit``, ``coupling: NAME``, ``speed``, ``acceleration``, ``coupling on the way``.
     fault : str
         Why it refuses to move, or empty.
+    seen : RigState or None
+        The newest state, whoever asked for it.
+    trips : int
+        How often the watchdog had to hold the face.
     """
 
     retries = 0  # the rig behind has done its own
@@ -61,41 +69,40 @@ class SafetyLayer(Rig):
     def __init__(
         self,
         rig: Rig,
+        settings: SafetySettings | None = None,
         *,
-        watchdog: float | None = 1.0,
-        ease_after: float = 2.0,
-        ease_speed: float = 0.5,
-        idle_detach: float | None = None,
         on_idle: Callable[[], None] | None = None,
-        longest_step: float = 0.1,
-        max_temperature: float | None = 70.0,
-        min_voltage: float | None = None,
-        stall: tuple[float, float] | None = (0.25, 0.5),
+        on_warning: Callable[[str], None] | None = None,
+        **changes: Any,
     ) -> None:
         super().__init__(rig.spec, rig.clock)
-        for key, value in (("watchdog", watchdog), ("idle_detach", idle_detach), ("ease_after", ease_after),
-                           ("ease_speed", ease_speed), ("longest_step", longest_step)):  # fmt: skip
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise UsageError(
-                    "bad setting", where=f"SafetyLayer: {key}", found=value, expected="above 0, or None"
-                )
         self.inner = rig
-        self.watchdog, self.ease_after, self.ease_speed = watchdog, ease_after, ease_speed
-        self.idle_detach, self.on_idle = idle_detach, on_idle
-        self.longest_step = longest_step
-        self.max_temperature, self.min_voltage, self.stall = max_temperature, min_voltage, stall
+        self.settings = (settings or SafetySettings().with_(rig.safety)).with_(changes)
+        self.on_idle, self.on_warning = on_idle, on_warning
         self.couplings = Couplings(rig.spec)
+        self._rules = rules_of(self.couplings)
         self.lower, self.upper = rig.spec.soft_limits
         self.max_speed = np.array([m.max_speed for m in rig.spec.motors]) / rig.spec.span  # commands/s
         self.max_acceleration = np.array([m.max_acceleration for m in rig.spec.motors]) / rig.spec.span
         self.last_change: dict[str, Change] = {}
         self.fault = ""
+        self.seen: RigState | None = None
         self._faulty_since = 0.0
-        self.trips = 0  #: how often the watchdog had to hold the face
+        self.trips = 0
         self._timer: Timer | None = None
-        self._time = self._since = self._written = 0.0
+        self._watch = Watch(self.settings, rig.spec.names)
         self._stage = ""  # of the watchdog: "", "held", "easing", "rest"
         self._forget(rig.spec.rest)
+
+    @property
+    def watchdog(self) -> float | None:
+        """Without a `write` for so long (s) the face is held; None: off."""
+        return self.settings.watchdog
+
+    @property
+    def longest_step(self) -> float:
+        """The most time (s) that a step may make use of."""
+        return self.settings.longest_step
 
     @property
     def capabilities(self) -> Capabilities:
@@ -104,16 +111,8 @@ class SafetyLayer(Rig):
 
     def describe(self) -> str:
         """All limits, also those that are off, as a table for people."""
-
-        def said(value: object, unit: str) -> str:
-            return "off" if value is None else f"{value} {unit}"
-
         lines = [
-            f"watchdog: {said(self.watchdog, 's')}, then {self.ease_after:g} s later to rest at "
-            f"{self.ease_speed:g}/s; idle detach: {said(self.idle_detach, 's')}; longest step "
-            f"{self.longest_step:g} s",
-            f"temperature: {said(self.max_temperature, 'C')}; voltage: {said(self.min_voltage, 'V')}; "
-            f"stall: {said(self.stall, '(command, s)')}",
+            *self.settings.describe().splitlines(),
             f"couplings: {', '.join(r.name for r in self.couplings.rules) or 'off'}",
             f"{'motor':<22}{'soft limits':>14}{'speed 1/s':>12}{'acc. 1/s2':>12}",
         ]
@@ -126,7 +125,8 @@ class SafetyLayer(Rig):
         """Clear a latched fault; `activate` follows if the rig was released."""
         with self._lock:
             self.fault = ""
-            self._stalled_since = np.full(self.spec.size, np.nan)
+            self._watch.reset()
+            self.status.warnings = ()
             if self.inner.status.state == OPEN and self.status.state in (ACTIVE, HELD):
                 self.release()
 
@@ -143,30 +143,29 @@ class SafetyLayer(Rig):
         self.inner.activate()
         state = self.inner.read()
         self._forget(np.where(np.isfinite(state.commanded), state.commanded, present))
-        if self.watchdog is not None:
-            self._timer = self.clock.every(_PERIOD, self._look)
+        self._polled = self.clock.now()
+        self._timer = self.clock.every(_PERIOD, self._look)
 
     def _write(self, command: Floats) -> Floats:
         now = self.clock.now()
         if now > self._time:
-            self._base, self._speed, self._since = self._at, self._velocity, self._time
-            self._time = now
-        if self._stage and now > self._written:  # after the watchdog it starts gently
-            self._since = max(self._since, now - _PERIOD)
+            self._from, self._from_time, self._time = self._now, self._time, now
         # A second command within the same instant replaces the first one: it starts from where that did.
-        dt = min(self._time - self._since, self.longest_step)
+        gap = self._time - self._from_time
+        if self._stage:  # after the watchdog it starts gently
+            gap = min(gap, _PERIOD)
         changes: dict[str, Change] = {}
         if self.status.clipped:
             changes["range"] = dict(self.status.clipped)
         goal = self._goal(command, changes)
-        at = self._step(self._base, self._speed, goal, dt, self.max_speed, changes)
-        self._send(at, dt)
+        sent = self._move(goal, gap, self.max_speed, changes)
         self.last_change = changes
         self._written, self._stage = now, ""
-        return at
+        return sent
 
     def _read(self) -> RigState:
         state = self.inner.read()
+        self._polled, self.seen = self.clock.now(), state
         self._judge(state)
         return state
 
@@ -175,7 +174,7 @@ class SafetyLayer(Rig):
 
     def _hold(self) -> None:
         self.inner.hold()
-        self._velocity = np.zeros(self.spec.size)
+        self._stand(self._now[0])
 
     def _release(self) -> None:
         self._stop_timer()
@@ -191,6 +190,7 @@ class SafetyLayer(Rig):
                 return False
             self.inner._commanded = self.spec.rest.copy()
         self._forget(self.spec.rest)
+        self._polled = self.clock.now()
         return True
 
     # --- the way of a command ----------------------------------------------------------------------
@@ -205,46 +205,49 @@ class SafetyLayer(Rig):
                 self._note(changes, f"coupling: {name}", soft, goal)
         return goal
 
-    def _step(
-        self, x: Floats, v: Floats, goal: Floats, dt: float, speed: Floats, changes: dict[str, Change]
-    ) -> Floats:
-        """Where to be `dt` s after being at `x` with speed `v`, on the way to `goal`, all [shape=(n,)]."""
-        if dt <= 0:
-            return x.copy()
-        out, reason = np.empty_like(x), np.empty(len(x), np.int64)
-        toward(x, v, goal, dt, speed, self.max_acceleration, out, reason)
+    def _move(self, goal: Floats, gap: float, speed: Floats, changes: dict[str, Change]) -> Floats:
+        """Send the next step towards a goal, `gap` s after `self._from`; returns what was sent."""
+        x, v, held, last = self._from
+        if gap > self.settings.longest_step:  # it stood
+            v, held, last = np.zeros_like(x), x, 0.0
+        dt = min(gap, self.settings.longest_step)
+        out, velocity, stop = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+        reason = np.empty(len(x), np.int64)
+        step(
+            x, v, held, last, goal, dt, speed, self.max_acceleration, self._rules, out, velocity, stop, reason
+        )
         if reason.any():
-            self._note(changes, "speed", goal, np.where(reason == SPEED, out, goal))
-            self._note(changes, "acceleration", goal, np.where(reason == ACCELERATION, out, goal))
-        if not self.couplings.allowed(out):
-            low, high = np.minimum(x, out), np.maximum(x, out)
-            try:
-                kept = self.couplings.project(out, low, high)  # x itself is allowed: there is an answer
-            except FaceTwinError:
-                kept = out  # it started in a forbidden pose, and leaves it
-            self._note(changes, "coupling on the way", out, kept)
-            out = kept
-        return out
-
-    def _send(self, at: Floats, dt: float) -> None:
+            for code, rule in _RULES.items():
+                self._note(changes, rule, goal, np.where(reason == code, out, goal))
         try:
-            sent = self.inner.write(at)
+            sent = self.inner.write(out)
         except FaceTwinError as error:
             self._latch(f"write: {error}")
             raise
-        self._at = sent
-        self._velocity = (sent - self._base) / dt if dt > 0 else self._speed
+        # Rounded by the driver, it goes on from where it was sent: steps smaller than a unit of the wire
+        # would never add up otherwise. Kept from going there by something else, it stands there.
+        other = np.abs(sent - out) > _ROUNDING
+        if other.any():
+            out, velocity, stop = (
+                np.where(other, a, b) for a, b in ((sent, out), (0.0, velocity), (sent, stop))
+            )
+        self._now = (out, velocity, stop, dt)
+        return sent
+
+    def _stand(self, at: Floats) -> None:
+        """Take it that the face stands at a command, still."""
+        at = np.array(at, dtype=np.float64)
+        self._now = self._from = (at, np.zeros(self.spec.size), at, 0.0)
 
     def _forget(self, at: Floats) -> None:
-        """Stand still at a command."""
-        self._at = self._base = np.array(at, dtype=np.float64)
-        self._velocity = self._speed = np.zeros(self.spec.size)
-        self._time = self._written = self.clock.now()
-        self._since = self._time - _PERIOD  # a first command in this very instant may move, too
+        """Stand at a command as if nothing had been."""
+        self._stand(at)
+        self._time = self._written = self._polled = self.clock.now()
+        self._from_time = self._time - _PERIOD  # a first command in this very instant may move, too
         self._stage = ""
         self._idle_since: float | None = None
-        self._stalled_since = np.full(self.spec.size, np.nan)
-        self._seen = np.full(self.spec.size, np.nan)
+        self._watch.reset()
+        self.status.warnings = ()
 
     def _note(self, changes: dict[str, Change], rule: str, before: Floats, after: Floats) -> None:
         where = np.flatnonzero(before != after)
@@ -257,74 +260,72 @@ class SafetyLayer(Rig):
     def _look(self) -> None:
         """The watchdog's turn, every `_PERIOD` s of the rig's clock."""
         with self._lock:
-            if self.status.state not in (ACTIVE, HELD) or self.watchdog is None:
-                return
-            now = self.clock.now()
-            if self.fault:
-                if now - self._faulty_since >= self.ease_after:
-                    self._latch(self.fault, off=True)
-                return
-            silent = now - self._written
-            if silent < self.watchdog - 1e-9:
+            if self.status.state not in (ACTIVE, HELD):
                 return
             try:
-                if self._stage == "":
-                    self._stage = "held"
-                    self.trips += 1
-                    self.status.reason = f"watchdog: no write for {self.watchdog:g} s"
-                    self.hold()
-                elif self._stage == "held":
-                    if silent >= self.watchdog + self.ease_after - 1e-9:
-                        self._stage, self._time = "easing", now
-                elif self._stage == "easing":
-                    self._ease(now)
-                elif self.idle_detach is not None and now - (self._idle_since or now) >= self.idle_detach:
-                    self.status.reason = f"idle for {self.idle_detach:g} s"
-                    self.release()
-                    if self.on_idle is not None:
-                        self.on_idle()
+                now = self.clock.now()
+                if self.fault:
+                    if now - self._faulty_since >= self.settings.ease_after:
+                        self._latch(self.fault, off=True)
+                    return
+                poll = self.settings.poll
+                if poll is not None and now - self._polled >= poll - 1e-9:
+                    self._read()
+                    if self.fault:
+                        return
+                self._guard(now, now - self._written)
             except Exception as error:  # whatever it is, the watchdog lives on
                 self._latch(f"watchdog: {error or type(error).__name__}")
 
-    def _ease(self, now: float) -> None:
-        dt = min(now - self._time, self.longest_step)
-        self._base, self._speed, self._since, self._time = self._at, self._velocity, self._time, now
-        slow = np.minimum(self.max_speed, self.ease_speed)
-        at = self._step(self._base, self._speed, self.spec.rest, dt, slow, {})
-        self._send(at, dt)
-        if np.array_equal(at, self.spec.rest):
+    def _guard(self, now: float, silent: float) -> None:
+        """What to do about a program that has been silent for so long (s)."""
+        s = self.settings
+        if s.watchdog is None:
+            if s.idle_detach is not None and silent >= s.idle_detach - 1e-9:
+                self._detach()
+        elif silent < s.watchdog - 1e-9:
+            return
+        elif self._stage == "":
+            self._stage = "held"
+            self.trips += 1
+            self.status.reason = f"watchdog: no write for {s.watchdog:g} s"
+            self.hold()
+        elif self._stage == "held":
+            if silent >= s.watchdog + s.ease_after - 1e-9:
+                self._stage, self._time = "easing", now
+        elif self._stage == "easing":
+            self._ease(now, silent)
+        elif s.idle_detach is not None and now - (self._idle_since or now) >= s.idle_detach:
+            self._detach()
+
+    def _ease(self, now: float, silent: float) -> None:
+        self._from, self._from_time, self._time = self._now, self._time, now
+        slow = np.minimum(self.max_speed, self.settings.ease_speed)
+        self._move(self.spec.rest, now - self._from_time, slow, {})
+        there = np.array_equal(self._now[0], self.spec.rest)
+        if there or silent > _STUCK + (self.settings.watchdog or 0) + self.settings.ease_after:
             self._stage, self._idle_since = "rest", now
-            self.status.reason += ", came to rest"
+            self.status.reason += ", came to rest" if there else ", did not come to rest"
+
+    def _detach(self) -> None:
+        self.status.reason = f"idle for {self.settings.idle_detach:g} s"
+        self.release()
+        if self.on_idle is not None:
+            self.on_idle()
 
     def _judge(self, state: RigState) -> None:
-        """Latch what the servos complain about."""
+        """Latch what the servos complain about, and tell what is not right yet."""
         if self.fault or self.status.state not in (ACTIVE, HELD):
             return
-        names = self.spec.names
-        if self.max_temperature is not None and (hot := state.temperature > self.max_temperature).any():
-            i = int(np.flatnonzero(hot)[0])
-            self._latch(
-                f"{names[i]}: {state.temperature[i]:.0f} C, limit {self.max_temperature:g} C", off=True
-            )
-        elif self.min_voltage is not None and (low := state.voltage < self.min_voltage).any():
-            i = int(np.flatnonzero(low)[0])
-            self._latch(f"{names[i]}: {state.voltage[i]:.2f} V, limit {self.min_voltage:g} V")
-        elif state.faults:
-            self._latch("; ".join(state.faults))
-        elif self.stall is not None:
-            distance, patience = self.stall
-            away = np.abs(state.measured - state.commanded) > distance  # NaN is never away
-            still = np.abs(state.measured - self._seen) < 0.01
-            fresh = away & ~(still & np.isfinite(self._stalled_since))
-            self._seen = np.where(fresh, state.measured, self._seen)
-            self._stalled_since = np.where(fresh, state.time, np.where(away, self._stalled_since, np.nan))
-            stuck = state.time - self._stalled_since > patience
-            if stuck.any():
-                i = int(np.flatnonzero(stuck)[0])
-                self._latch(
-                    f"{names[i]}: stalled at {state.measured[i]:.2f}, command {state.commanded[i]:.2f}",
-                    off=True,
-                )
+        stop, new = self._watch.judge(state)
+        self.status.warnings = tuple(self._watch.warnings.values())
+        for text in new:
+            if self.on_warning is not None:
+                self.on_warning(text)
+            else:
+                _log.warning("%s", text)
+        if stop is not None:
+            self._latch(stop.text, off=stop.off)
 
     def _latch(self, reason: str, off: bool = False) -> None:
         """Refuse to move until `reset`: hold and later release, or switch off at once what would burn."""
@@ -336,11 +337,15 @@ class SafetyLayer(Rig):
                 self.release()
             elif self.inner.status.state == ACTIVE:
                 self.inner.hold()
+                self._stand(self._now[0])
                 self.status.state = HELD
-        except (FaceTwinError, OSError) as error:
-            self.status.reason = self.fault + f"; then: {error}"
+        except Exception as error:
+            self.status.reason = self.fault + f"; then: {error or type(error).__name__}"
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+
+
+_RULES = {SPEED: "speed", ACCELERATION: "acceleration", COUPLING: "coupling on the way"}
