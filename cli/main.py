@@ -46,9 +46,11 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     },
     "rig": {
         "list": Verb("rig:RigList", "rigs that can be opened, and why the others cannot"),
+        "scan": Verb("rig_scan:RigScan", "serial ports, what hangs on them, and what to do next"),
         "check": Verb("rig:RigCheck", "put a rig through the rules that every rig obeys"),
         "excite": Verb("rig_excite:RigExcite", "move every motor and record it, for rig calibrate"),
         "calibrate": Verb("rig_calibrate:RigCalibrate", "fit a rig table to a recording of the rig"),
+        "compare": Verb("rig_compare:RigCompare", "play the same on a rig and its twin: how far apart"),
     },
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -188,6 +189,9 @@ def perform(rig: Rig, pieces: Iterator[Command]) -> Iterator[Shot]:
     track = Track(pieces)
     if not track.has(0):
         return
+    if not rig.clock.simulated:
+        yield from _perform_live(rig, track)
+        return
     rest, lead, clock = np.asarray(rig.spec.rest), lead_times(rig.spec), rig.clock
     first, second = lags(rig.spec)
     delay = max((camera.delay for camera in rig.spec.cameras.values()), default=0.0)
@@ -211,3 +215,38 @@ def perform(rig: Rig, pieces: Iterator[Command]) -> Iterator[Shot]:
         ticks.append(Tick(time, asked, sent, rig.read()))
         track.forget(time - 2 / FPS)
         tick += 1
+
+
+def _perform_live(rig: Rig, track: Track) -> Iterator[Shot]:
+    """The same in real time: writes at absolute deadlines, pictures by the camera's time stamps."""
+    from facetwin.cli.live import Nearest
+    from facetwin.hardware.pace import Pace
+
+    rest, lead, clock = np.asarray(rig.spec.rest), lead_times(rig.spec), rig.clock
+    first, second = lags(rig.spec)
+    start = -SETTLE - REST - EASE
+    due = round((start + SETTLE) * FPS)
+    ticks: list[Tick] = []
+    pictures = Nearest()
+    with Pace(clock, CONTROL_RATE) as pace:
+        zero = pace.start - start
+        while due < 0 or track.has(due):
+            time = pace.wait() + start
+            share = np.clip((time + EASE) / EASE, 0.0, 1.0)
+            asked = (1 - share) * rest + share * track.steer(time + lead, first, second)
+            sent = rig.write(asked)
+            ticks.append(Tick(time, asked, sent, rig.read()))
+            track.forget(time - 1.0)  # pictures come later than their commands
+            pictures.put(rig.capture())
+            while (due < 0 or track.has(due)) and (
+                frame := pictures.at(zero + due / FPS, clock.now())
+            ) is not None:
+                yield Shot(due / FPS, frame.time - zero, frame, tuple(ticks))
+                ticks.clear()
+                due += 1
+                if -EASE * FPS <= due < 0:
+                    due = 0
+        paced = pace.report()
+    rig.hold()  # what follows takes its time
+    if paced.share_missed > 0.01:
+        print(f"facetwin: the loop was late: {paced}", file=sys.stderr)

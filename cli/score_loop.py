@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +57,9 @@ def run(options: ScoreLoop) -> int:
     os.environ.setdefault("LP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
     import torch
 
+    from facetwin.cli.live import looker
     from facetwin.cli.speak import simulated_options
     from facetwin.cli.take import Take, play
-    from facetwin.cli.watcher import Watcher
     from facetwin.hardware.names import open_rig
     from facetwin.policies.alignment import Onsets, read_align, word_onsets
     from facetwin.policies.baselines import loudness
@@ -78,7 +79,9 @@ def run(options: ScoreLoop) -> int:
         onsets = [word_onsets(read_align(options.align / f"{clip.name}.align")) for clip in clips]
     ids = indices("speech63")
     takes, targets = [], []
-    with Watcher() as watcher, open_rig(options.rig, **simulated_options(options)) as rig:
+    with ExitStack() as stack:
+        rig = stack.enter_context(open_rig(options.rig, **simulated_options(options)))
+        watcher = looker(rig, stack)
         controller = SpeechController(rig.spec)
         rig.activate()
         with Progress("speaking", total=len(clips), unit="clips") as progress:

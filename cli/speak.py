@@ -257,9 +257,9 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     os.environ.setdefault("LP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
     import torch
 
-    from facetwin.cli.perform import FPS, Shot, prefetch
+    from facetwin.cli.live import Scribe, ahead, looker
+    from facetwin.cli.perform import FPS, Shot
     from facetwin.cli.take import Take, play
-    from facetwin.cli.watcher import Watcher
     from facetwin.hardware.names import make_rig
     from facetwin.hardware.recording import RecordingWriter
     from facetwin.hardware.safety import SafetyLayer
@@ -274,7 +274,7 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
         raise UsageError("this rig has no camera, so nothing can be seen or scored", where=options.rig)
     person = _person(options, folder)
     controller = SpeechController(rig.spec)
-    watcher = stack.enter_context(Watcher())
+    watcher = looker(rig, stack)
     stack.enter_context(rig)
     height, width, _ = rig.capabilities.camera
     film = stack.enter_context(
@@ -292,9 +292,11 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
             meta={"said": said.text or said.name},
         )
     )
+    scribe = stack.enter_context(Scribe())
+    take = Take()
+    pieces = ahead(rig, _commands(model, controller, said, take))
     rig.activate()
     rig.home(options.seed)
-    take = Take()
     began = 0.0  # when the first picture of the speech was there
 
     with Progress("speaking", total=said.info.duration, unit="s") as progress:
@@ -302,16 +304,28 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
         def keep(shot: Shot) -> None:
             nonlocal began
             began = began or time.monotonic()
+            if rig.clock.simulated:
+                save(shot)
+            else:
+                scribe.do(save, shot)
+            progress.update(shot.time)
+
+        def save(shot: Shot) -> None:
             image = shot.frame.image
             for tick in shot.ticks:
                 if tick.time >= 0:
                     recording.write(tick.time, tick.asked, tick.sent, tick.state)
             film.write(_marked(image) if options.mark else image)
             recording.picture(shot.exposed, image, gap_mm=(shot.frame.truth or {}).get("gap_mm"))
-            progress.update(shot.time)
 
-        pieces = prefetch(_commands(model, controller, said, take))
-        play(rig, watcher, pieces, take, shot=keep, seen=recording.landmarks)
+        def learned(number: int, *seen: NDArray[np.float32] | None) -> None:
+            if rig.clock.simulated:
+                recording.landmarks(number, *seen)
+            else:
+                scribe.do(recording.landmarks, number, *seen)
+
+        play(rig, watcher, pieces, take, shot=keep, seen=learned)
+        scribe.finish()
     rig.hold()
     film.close()
     recording.close()

@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from facetwin.cli.perform import Command, Shot, perform
+from facetwin.cli.backlog import Backlog
+from facetwin.cli.perform import FPS, Command, Shot, perform
 from facetwin.cli.watcher import Watcher
 from facetwin.hardware.rig import Rig
 from facetwin.policies.closed_loop import KEPT, Seen
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import align, fit_unit, head_turn
+
+#: s: between pictures of a real camera further apart, the face is not known
+NEAR = 0.1
 
 
 @dataclass
@@ -31,6 +35,8 @@ class Take:
     sent: list[NDArray[np.float32]] = field(default_factory=list)
     target: list[NDArray[np.float32]] = field(default_factory=list)
     energy: list[NDArray[np.float64]] = field(default_factory=list)
+    exposed: list[float] = field(default_factory=list)  # s of the sound, of each picture
+    live: bool = False  # pictures came when the camera took them, not when they were due
     late: float = 0.0  # s, by how much the worst picture missed its time
 
     def __len__(self) -> int:
@@ -64,12 +70,32 @@ class Take:
             raise FaceTwinError("nothing was played")
         gap = np.array(self.gap, np.float32)
         known = None if np.isnan(gap).any() else gap
-        return Seen(self.rest, np.stack(self.points), np.array(self.found), known)
+        points, found = np.stack(self.points), np.array(self.found)
+        if self.live:
+            points, found = _in_time(points, found, np.array(self.exposed))
+        return Seen(self.rest, points, found, known)
+
+
+def _in_time(
+    points: NDArray[np.float32], found: NDArray[np.bool_], exposed: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Points [shape=(T, P, 3)] seen when they were exposed (s) → at 25 a second; found where one was near."""
+    due = np.arange(len(points)) / FPS
+    times, rows = np.unique(np.where(found, exposed, np.nan), return_index=True)
+    rows, times = rows[np.isfinite(times)], times[np.isfinite(times)]
+    if len(rows) < 2:
+        return points, found
+    place = np.clip(np.interp(due, times, np.arange(len(times))), 0, len(times) - 1.000001)
+    low = place.astype(np.intp)
+    share = (place - low)[:, None, None].astype(np.float32)
+    moved = (1 - share) * points[rows[low]] + share * points[rows[low + 1]]
+    apart = np.minimum(np.abs(due - times[low]), np.abs(times[low + 1] - due))
+    return moved.astype(np.float32), apart < NEAR
 
 
 def play(
     rig: Rig,
-    watcher: Watcher,
+    watcher: Watcher | Backlog,
     pieces: Iterator[Command],
     take: Take,
     *,
@@ -85,31 +111,49 @@ def play(
     seen : called with the number of a picture, its landmarks [shape=(478, 3), u] and the head's turn
         [shape=(3,), rad], or None and None, as they come
     """
-    waiting: deque[float] = deque()
+    waiting: deque[list[float]] = deque()  # times of the shots that show each picture
+    last: NDArray[np.float32] | None = None
+    newest = -np.inf
+    take.live = not rig.clock.simulated
 
     def learn(answers: Iterator[NDArray[np.float32] | None]) -> None:
+        nonlocal last
         for pixels in answers:
-            if waiting.popleft() < 0:
-                if pixels is not None:
-                    take.rest_pixels.append(pixels)
-                continue
-            if take.rest is None:
-                take.settle()
-            aligned = take.see(pixels)
-            if seen is not None:
-                seen(len(take) - 1, aligned, None if pixels is None else head_turn(pixels))
+            last = pixels
+            for time in waiting.popleft():
+                take_in(time, pixels)
+
+    def take_in(time: float, pixels: NDArray[np.float32] | None) -> None:
+        if time < 0:
+            if pixels is not None:
+                take.rest_pixels.append(pixels)
+            return
+        if take.rest is None:
+            take.settle()
+        aligned = take.see(pixels)
+        if seen is not None:
+            seen(len(take) - 1, aligned, None if pixels is None else head_turn(pixels))
 
     for one in perform(rig, pieces):
-        watcher.put(one.frame.image, one.frame.mirrored)
-        waiting.append(one.time)
+        if take.live and one.frame.time <= newest:  # a camera slower than 25 a second: nothing new to see
+            if waiting:
+                waiting[-1].append(one.time)
+            else:
+                take_in(one.time, last)
+        else:
+            newest = one.frame.time
+            watcher.put(one.frame.image, one.frame.mirrored)
+            waiting.append([one.time])
         if one.time >= 0:
             for tick in one.ticks:
                 if tick.time >= 0:
                     take.asked.append(tick.asked.astype(np.float32))
                     take.sent.append(tick.sent.astype(np.float32))
             take.late = max(take.late, abs(one.exposed - one.time))
+            take.exposed.append(one.exposed)
             take.gap.append(float((one.frame.truth or {}).get("gap_mm", np.nan)))
             if shot is not None:
                 shot(one)
-        learn(watcher.ready())
+        if not take.live or round(one.time * FPS) % 5 == 0:
+            learn(watcher.ready())
     learn(watcher.finish())
