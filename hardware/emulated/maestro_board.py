@@ -132,7 +132,8 @@ class Board:
     def restart(self) -> None:
         """Power on: nothing is driven."""
         self.target = [0] * self.channels
-        self.position = [0] * self.channels  # of the pulse, after the ramps; 0: no pulse
+        self.position = [0] * self.channels  # after the ramps; 0: no pulse
+        self.sent = [0] * self.channels  # the pulse that went out last
         self.speed = [0] * self.channels
         self.acceleration = [0] * self.channels
         self.velocity = [0.0] * self.channels
@@ -141,7 +142,9 @@ class Board:
 
     def aim(self, channel: int, target: int) -> None:
         """Set a target; 0 switches the pulse off."""
-        self.target[channel] = min(max(target, self.low), self.high) if target else 0
+        goal = self.target[channel] = min(max(target, self.low), self.high) if target else 0
+        if not (goal and self.position[channel] and (self.speed[channel] or self.acceleration[channel])):
+            self.position[channel] = goal  # it is told at once, and goes out with the next pulse
         self.busy = True
 
     def pulse(self, period: float) -> list[int]:
@@ -151,13 +154,12 @@ class Board:
             goal, at = self.target[k], self.position[k]
             if goal == at:
                 self.velocity[k] = 0.0
-                continue
-            if goal == 0 or at == 0 or not (self.speed[k] or self.acceleration[k]):
-                self.position[k] = goal
             else:
                 self.position[k] = self._ramp(k, goal, at, period)
                 self.busy |= self.position[k] != goal
-            changed.append(k)
+            if self.sent[k] != self.position[k]:
+                self.sent[k] = self.position[k]
+                changed.append(k)
         return changed
 
     def _ramp(self, k: int, goal: int, at: int, period: float) -> int:

@@ -194,6 +194,10 @@ def main() -> None:
     """Run until the program is gone."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(
+        OSError
+    ):  # hardware does not wait for other programs; few users may ask for this
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
     control, parent = Connection(int(sys.argv[1])), os.getppid()
     robot: Robot | None = None
     door: EyeDoor | None = None
