@@ -1,13 +1,14 @@
-"""Two skins on the same poses: exact and bullet.
+"""Three skins on the same poses: exact, bullet and, as a third opinion, MuJoCo's flex.
 
-    python benchmarks/solvers_compare.py                 # 100 poses, a quarter of an hour of a core
+    python benchmarks/solvers_compare.py                 # 100 poses, half an hour of a core
     python benchmarks/solvers_compare.py --poses 5 --json out/compare.json
 
 Poses are babbled (`mixed`, seed 0) and projected onto what the rig's couplings allow; every skin starts from
 rest. Differences are taken at the MediaPipe points that nothing clamps, in the skull's frame, so the neck
 does not count. Shown too, to say where a difference comes from: the exact skin without contact and with lips
-as thin as cheeks (`plain`, what the others model), that one started from bullet's shape (`nearest`: what is
-left when both have chosen the same fold), and the linear skin. Times are CPU times of one process.
+as thin as cheeks (`plain`, what the others model), that one started from bullet's or flex's shape (`nearest`,
+`fold`: what is left when both have chosen the same fold), and the linear skin. Flex needs MuJoCo (extra
+`bench`). Times are CPU times; PyBullet, which does not give its memory back, runs ten poses a process.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import platform
 import sys
 import time
@@ -23,6 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+from flex import FlexSkin, patch
 
 from facetwin.policies.babble import babbler
 from facetwin.twin.couplings import Couplings
@@ -46,44 +49,49 @@ def poses(spec: RigSpec, count: int, seed: int) -> np.ndarray:
     return Couplings(spec).project(np.array(list(drawn)))
 
 
+_bullet: BulletSkin | None = None  # of a process that solves with it
+
+
+def bullet_pose(goals: np.ndarray) -> tuple[np.ndarray, bool, int, float, float]:
+    """One pose in PyBullet: shape, whether it stands, steps, CPU seconds, length of a step in s."""
+    global _bullet
+    if _bullet is None:
+        spec, face = load_rig(), load_face()
+        _bullet = BulletSkin(*sheet_parts(spec, face)[0], foundation=sheet_parts(spec, face)[1])
+    begin = time.process_time()
+    shape = _bullet.solve(goals)
+    spent = time.process_time() - begin
+    return shape, _bullet.report.converged, _bullet.report.iterations, spent, _bullet.dt
+
+
+def sheet_parts(spec: RigSpec, face: Face) -> tuple[tuple, np.ndarray]:
+    """What a skin of one thickness without contact is made of, and the tissue under it."""
+    k, m = Kinematics(spec, face), spec.material
+    sheet = Material(young=m.young, thickness=m.thickness, density=m.density)
+    return (face.rest, face.triangles, k.anchored, k.stiffness, sheet), m.foundation * (1 - face.jaw_share)
+
+
 class Bench:
     """The skins of one rig, and what they said."""
 
     def __init__(self, spec: RigSpec, face: Face) -> None:
         self.spec, self.face = spec, face
         self.kinematics = Kinematics(spec, face)
-        k, m = self.kinematics, spec.material
-        self.tissue = m.foundation * (1 - face.jaw_share)
-        self.sheet = Material(young=m.young, thickness=m.thickness, density=m.density)
+        k = self.kinematics
+        parts, tissue = sheet_parts(spec, face)
         self.exact = build_skin(spec, face, k)
-        parts = (face.rest, face.triangles, k.anchored, k.stiffness, self.sheet)
-        self.plain = ExactSkin(*parts, foundation=self.tissue)
+        self.plain = ExactSkin(*parts, foundation=tissue)
         self.linear = LinearSkin(self.exact)
-        self.bullet = BulletSkin(*parts, foundation=self.tissue)
+        self.flex = FlexSkin(*parts, foundation=tissue)
+        # a process of its own, a new one each ten poses: PyBullet does not give its memory back
+        self.bullet = multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=10)
+        self.bullet_dt = 0.0
         clamped = k.anchored[np.isinf(k.stiffness)]
         self.points = np.setdiff1d(np.arange(MESH_POINTS), clamped)
         self.seconds: dict[str, list[float]] = {}
         self.shapes: dict[str, list[np.ndarray]] = {}
-        self.standing: dict[str, list[bool]] = {"exact": [], "bullet": [], "nearest": []}
+        self.standing: dict[str, list[bool]] = {k: [] for k in ("exact", "bullet", "flex", "nearest")}
         self.steps: list[int] = []
-        self.kept: dict[str, np.ndarray] = {}
-
-    def keep(self, file: Path) -> None:
-        """Write shapes and times of the slow skin."""
-        np.savez(
-            file,
-            **{
-                "bullet": np.array(self.shapes["bullet"]),
-                "bullet.seconds": np.array(self.seconds["bullet"]),
-                "bullet.steps": np.array(self.steps),
-                "bullet.standing": np.array(self.standing["bullet"]),
-            },
-        )
-
-    def take_up(self, file: Path) -> None:
-        """Read them again: poses that are there are not solved again."""
-        with np.load(file) as kept:
-            self.kept = {name: kept[name] for name in kept.files}
 
     def pose(self, command: np.ndarray) -> None:
         """Solve one pose with everything."""
@@ -92,27 +100,29 @@ class Bench:
         self.standing["exact"].append(self.exact.report.converged)
         self._timed("plain", lambda: self.plain.solve(goals))
         self._timed("linear", lambda: self.linear.solve(goals))
-        number = len(self.steps)
-        shape = self._timed("bullet", lambda: self.bullet.solve(goals))
-        if number < len(self.kept.get("bullet", ())):
-            self.standing["bullet"].append(bool(self.kept["bullet.standing"][number]))
-            self.steps.append(int(self.kept["bullet.steps"][number]))
-        else:
-            self.standing["bullet"].append(self.bullet.report.converged)
-            self.steps.append(self.bullet.report.iterations)
+        shape, stands, steps, spent, self.bullet_dt = self.bullet.apply(bullet_pose, (goals,))
+        self._keep("bullet", shape, spent)
+        self.standing["bullet"].append(stands)
+        self.steps.append(steps)
         self._timed("nearest", lambda: self.plain.solve(goals, shape))
         self.standing["nearest"].append(self.plain.report.converged)
+        bent = self._timed("flex", lambda: self.flex.settle(goals, self._soften))
+        self.standing["flex"].append(self.flex.report.converged)
+        self._timed("fold", lambda: self.plain.solve(goals, bent))
+
+    def _soften(self, force: np.ndarray) -> np.ndarray:
+        """Steps for forces [shape=(3 N,)] by the plain skin's stiffness at rest."""
+        free = self.plain._free
+        return self.plain.factor.solve(force * free) * free
 
     def _timed(self, name: str, solve: Callable[[], np.ndarray]) -> np.ndarray:
-        number = len(self.shapes.setdefault(name, []))
-        if number < len(self.kept.get(name, ())):
-            shape, spent = self.kept[name][number], float(self.kept[name + ".seconds"][number])
-        else:
-            begin = time.process_time()
-            shape = solve()
-            spent = time.process_time() - begin
+        begin = time.process_time()
+        shape = solve()
+        return self._keep(name, shape, time.process_time() - begin)
+
+    def _keep(self, name: str, shape: np.ndarray, spent: float) -> np.ndarray:
         self.seconds.setdefault(name, []).append(spent)
-        self.shapes[name].append(shape)
+        self.shapes.setdefault(name, []).append(shape)
         return shape
 
     def apart(self, one: str, other: str) -> np.ndarray:
@@ -129,8 +139,9 @@ class Bench:
 def facts(bench: Bench, seed: int) -> dict:
     """Everything that is printed, in SI units but where the key says mm or u."""
     motion, u = bench.motion(), bench.face.metres_per_u
-    pairs = [("bullet", "exact"), ("bullet", "plain"), ("bullet", "nearest"), ("plain", "exact")]
-    pairs.append(("linear", "exact"))
+    pairs = [("bullet", "exact"), ("bullet", "plain"), ("bullet", "nearest")]
+    pairs += [("flex", "exact"), ("flex", "plain"), ("flex", "fold"), ("bullet", "flex")]
+    pairs += [("plain", "exact"), ("linear", "exact")]
     rows = {}
     for one, other in pairs:
         d = bench.apart(one, other)
@@ -148,7 +159,7 @@ def facts(bench: Bench, seed: int) -> dict:
     rate = float(np.median(steps / spent))
     return {
         "machine": f"{platform.machine()}, {_processor()}",
-        "versions": {n: _version(n) for n in ("numpy", "scipy", "pybullet")},
+        "versions": {n: _version(n) for n in ("numpy", "scipy", "pybullet", "mujoco")},
         "rig": bench.spec.name,
         "poses": len(motion),
         "seed": seed,
@@ -157,11 +168,12 @@ def facts(bench: Bench, seed: int) -> dict:
         "motion_mean_mm": motion.mean() * 1e3,
         "motion_p95_mm": float(np.percentile(motion, 95)) * 1e3,
         "differences": rows,
+        "flex_patch": dict(zip(("tension", "shear", "bending_scaled_by"), patch())),
         "standing": {k: float(np.mean(v)) for k, v in bench.standing.items()},
         "median_cpu_s_per_pose": {k: float(np.median(v)) for k, v in bench.seconds.items()},
         "bullet_steps_per_pose": float(np.median(steps)),
         "bullet_steps_per_s": rate,
-        "bullet_share_of_real_time": rate * bench.bullet.dt,
+        "bullet_share_of_real_time": rate * bench.bullet_dt,
     }
 
 
@@ -186,6 +198,8 @@ def table(found: dict) -> str:
         f"median CPU time a pose: {spent}",
         f"bullet: {found['bullet_steps_per_pose']:.0f} steps a pose, {found['bullet_steps_per_s']:.0f} "
         f"steps/s, {100 * found['bullet_share_of_real_time']:.1f} % of real time",
+        "flex on a flat patch, against an incompressible plate: tension {tension:.4f}, shear {shear:.4f}; "
+        "bending scaled by {bending_scaled_by:.3f}".format(**found["flex_patch"]),
         "standing at the end: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in found["standing"].items()),
     ]
     return "\n".join(lines)
@@ -200,7 +214,7 @@ def draw(bench: Bench, file: Path) -> None:
 
     face = bench.face
     outer = face.triangles[face.labels <= 2]
-    pairs = [("bullet", "exact"), ("bullet", "nearest")]
+    pairs = [("bullet", "exact"), ("flex", "exact"), ("flex", "fold")]
     figure, axes = plt.subplots(1, len(pairs) + 1, figsize=(4.2 * (len(pairs) + 1), 4.4))
     motion = bench.motion().mean(1) * 1e3
     for axis, (one, other) in zip(axes, pairs):
@@ -245,20 +259,15 @@ def main() -> None:
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--minutes", type=float, default=60.0, help="stop after so long, with what there is")
     ask.add_argument("--json", type=Path, help="where to write the figures")
-    ask.add_argument("--shapes", type=Path, help="keep the shapes here (.npz), and take up those that are")
     ask.add_argument("--plot", type=Path, default=DOCS / "pictures" / "solvers.png")
     given = ask.parse_args()
     spec = load_rig()
     bench = Bench(spec, load_face())
-    if given.shapes and given.shapes.exists():
-        bench.take_up(given.shapes)
     begin = time.monotonic()
     for number, command in enumerate(poses(spec, given.poses, given.seed), 1):
         bench.pose(command)
-        d = bench.apart("bullet", "exact")[-1] * 1e3
-        print(f"{number}/{given.poses}: {d.mean():.2f} mm", file=sys.stderr, flush=True)
-        if given.shapes and (number % 10 == 0 or number == given.poses):
-            bench.keep(given.shapes)
+        apart = ", ".join(f"{k} {bench.apart(k, 'exact')[-1].mean() * 1e3:.2f}" for k in ("bullet", "flex"))
+        print(f"{number}/{given.poses}: from exact, mm: {apart}", file=sys.stderr, flush=True)
         if time.monotonic() - begin > 60 * given.minutes:
             break
     found = facts(bench, given.seed)
@@ -266,7 +275,7 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n")
     draw(bench, given.plot)
-    bench.bullet.close()
+    bench.bullet.terminate()
 
 
 if __name__ == "__main__":
