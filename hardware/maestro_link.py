@@ -88,11 +88,12 @@ def meet(board: Board, patience: float = 0.0) -> None:
     end = time.monotonic() + patience
     while True:
         for device in [known] if given is not None else [known, None]:
-            found = _greet(board, device)
-            if found is None:
+            answer = greet(board, device)
+            if answer is None:
                 continue
-            if found != board.crc:
-                on, off = ("on", "true") if found else ("off", "false")
+            crc = answer[0]
+            if crc != board.crc:
+                on, off = ("on", "true") if crc else ("off", "false")
                 raise FaceTwinError(
                     f"this board has CRC {on}", where=board.name, found=f"crc={str(board.crc).lower()}",
                     expected=f"crc={off}", hint=f"add crc={off} to the rig's name, or change it in the board",
@@ -106,8 +107,8 @@ def meet(board: Board, patience: float = 0.0) -> None:
     raise no_answer(board.wire.port, board.wire.baud, who, CHECKS + extra)
 
 
-def _greet(board: Board, device: int | None) -> bool | None:
-    """Whether the board wants CRC, or None if nobody answers."""
+def greet(board: Board, device: int | None) -> tuple[bool, int] | None:
+    """Whether the board wants CRC, and its error register (cleared by that); None if nobody answers."""
     plain = codec.get_errors(device=device)
     for crc, question in ((False, plain), (True, bytes([codec.crc7(plain)]))):
         try:
@@ -119,13 +120,13 @@ def _greet(board: Board, device: int | None) -> bool | None:
                                 found=answer.hex(" "), expected="an answer of two bytes",
                                 hint="TX and RX touch, or it is a half-duplex bus adapter")  # fmt: skip
         try:
-            codec.errors(answer, board.name, board.known)
+            register = codec.errors(answer, board.name, board.known)
         except RigFault as error:
             raise FaceTwinError(
                 "the answer makes no sense", where=board.name, found=answer.hex(" "),
                 expected="an error register", hint="wrong baud rate, or another kind of board",
             ) from error  # fmt: skip
-        return crc
+        return crc, register
     return None
 
 
