@@ -117,6 +117,7 @@ def by_mujoco(spec, face, kinematics, commands) -> dict[str, float]:
         foundation=m.foundation * (1 - face.jaw_share),
     )  # fmt: skip
     model, data = skin._model, skin._data
+    data.qfrc_applied[:] = skin._strain.ravel()
     ref = np.zeros_like(face.rest)
     stepped = []
     for k, command in enumerate(commands[: ROUNDS * PEER_COMMANDS]):
