@@ -2,7 +2,8 @@
 
 The sdk (4.1) has traps that are dealt with here: it opens its own port and waits by spinning; its deadline
 runs on a clock that can be set back, and never comes while bytes keep coming; its busy flag stays set after
-an exception; and answers shorter than asked raise IndexError.
+an exception; answers shorter than asked raise IndexError; and FF FF FD in what is written is sent unstuffed,
+so only small numbers may be written with it.
 """
 
 from __future__ import annotations

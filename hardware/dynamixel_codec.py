@@ -1,7 +1,8 @@
 """Dynamixel Protocol 2.0 in bytes: control table of the X series, models, frames out, answers in.
 
-Pure functions. The sdk of the maker does all this too (`facetwin.hardware.dynamixel_bus` uses it for what is
-not in the cycle), but takes milliseconds of Python a cycle; tests hold the two to each other byte for byte.
+Pure functions. The maker's sdk does all this too, and `facetwin.hardware.dynamixel_bus` uses it for what is
+not in the cycle. But its group reads lose the alert bits, and all of an answer that is not whole, and version
+4.1 forgets to stuff what it sends; tests hold the two to each other byte for byte.
 Source: ROBOTIS e-Manual, "DYNAMIXEL Protocol 2.0" and the control tables of the X series.
 """
 
