@@ -78,17 +78,16 @@ def _ports(name: str) -> list[Port]:
 def _look(port: Port, options: RigScan) -> dict[str, Any]:
     entry = port.to_dict()
     entry["problem"], entry["answers"] = _problem(port), []
+    entry["held_by"] = [{"pid": pid, "name": name} for pid, name in holders_of(port.device)]
     if options.probe and not entry["problem"]:
         entry["answers"], entry["problem"] = _probe(port, options)
     return entry
 
 
 def _problem(port: Port) -> str:
-    """Why it cannot be opened, without opening it."""
+    """Why it may not be opened, without opening it."""
     if os.sep == "/" and not os.access(port.device, os.R_OK | os.W_OK):
         return str(explain(PermissionError(13, "denied"), port.device, 0))
-    if holders_of(port.device):
-        return str(explain(OSError(16, "busy"), port.device, 0))
     return ""
 
 
@@ -127,6 +126,8 @@ def _said(entry: dict[str, Any]) -> list[str]:
         lines.append("    may be " + " or ".join(f"{kind}:{entry['device']}" for kind in entry["rigs"]))
     if entry["hint"] and not entry["answers"]:
         lines.append(f"    next: {entry['hint']}")
+    if entry["held_by"] and not entry["answers"]:
+        lines.append("    in use by " + ", ".join(f"{h['name']} (pid {h['pid']})" for h in entry["held_by"]))
     if entry["problem"]:
         lines.append(f"    {entry['problem']}")
     lines += [f"    {line}" for line in _answers(entry["device"], entry["answers"])]

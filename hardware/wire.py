@@ -82,6 +82,7 @@ class Wire:
             raise explain(error, self.port, self.baud) from None
         if _POLL:
             self._fd = self._serial.fileno()
+            self._alone(True)
             self._in, self._out = select.poll(), select.poll()
             self._in.register(self._fd, select.POLLIN)
             self._out.register(self._fd, select.POLLOUT)
@@ -162,12 +163,22 @@ class Wire:
 
     def close(self) -> None:
         """Close; closing twice is fine, and so is closing after the cable was pulled."""
+        self._alone(False)
         port, self._serial, self._fd = self._serial, None, -1
         if port is not None:
             with contextlib.suppress(Exception):
                 port.close()
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _alone(self, yes: bool) -> None:
+        """Keep programs out that do not look at locks (pyserial's lock keeps those out that do)."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                import fcntl
+                import termios
+
+                fcntl.ioctl(self._fd, termios.TIOCEXCL if yes else termios.TIOCNXCL)
 
     def _need(self) -> None:
         if self._serial is None:
