@@ -1,4 +1,4 @@
-"""Rigs by name: ``sim:``, ``sim:emo23``, ``maestro:/dev/ttyACM0?baud=9600``, or a rig table's path.
+"""Rigs by name: ``sim:``, ``maestro:/dev/ttyACM0?baud=9600``, the path of a rig table or of a face file.
 
 Rigs are entry points of the group ``facetwin.hardware``: they are listed from the metadata of what is
 installed, and imported only when named, so that a broken one stops nobody else.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint
 from typing import Any
 
+from facetwin.hardware.face_file import is_face_file
 from facetwin.hardware.plugins import RIGS, construct, installed, load, parse_url
 from facetwin.hardware.rig import Rig
 from facetwin.hardware.safety import SafetyLayer
@@ -28,6 +29,8 @@ def parse_name(name: str) -> tuple[str, str, dict[str, Any]]:
     ('maestro', '/dev/ttyACM0', {'baud': 9600, 'crc': True})
     >>> parse_name("mine/face.toml")
     ('sim', 'mine/face.toml', {})
+
+    A TOML with ``[[bus]]`` is a face file, of the scheme ``face``.
     """
     scheme, rest, options = parse_url(name)
     if scheme is None:
@@ -39,7 +42,7 @@ def parse_name(name: str) -> tuple[str, str, dict[str, Any]]:
                 expected="scheme:rest or a path of a .toml file",
                 hint=hint,
             )
-        scheme = "sim"
+        scheme = "face" if is_face_file(rest) else "sim"
     return scheme, rest, options
 
 
@@ -80,9 +83,10 @@ def open_rig(name: str = "sim:", *, safety: dict[str, Any] | None = None, **opti
     Parameters
     ----------
     name : str
-        ``scheme:rest?key=value&...``, or the path of a rig table, which is simulated.
+        ``scheme:rest?key=value&...``, the path of a face file (`facetwin.hardware.face_file`), or that of a
+        rig table, which is simulated.
     safety : dict, optional
-        Settings of the `SafetyLayer`.
+        Settings of the `SafetyLayer`; they win over the face file's.
     options
         Further options of the driver, e.g. ``solver="linear"``, ``seed=1``, ``size=128`` for ``sim:``.
 
