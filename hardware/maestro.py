@@ -17,7 +17,7 @@ import numpy as np
 
 from facetwin.hardware import maestro_codec as codec
 from facetwin.hardware.maestro_link import Board, Packet, ask, count_channels, meet
-from facetwin.hardware.rig import OPEN, Floats, RigFault, RigState
+from facetwin.hardware.rig import ACTIVE, HELD, OPEN, Floats, RigFault, RigState
 from facetwin.hardware.serial_rig import SerialRig
 from facetwin.hardware.wiring import Ints
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -57,6 +57,7 @@ class MaestroRig(SerialRig):
     kind = "maestro"
     most_ports = 8
     maker = "Maestro"
+    scripts = True  #: boards may have a script of their own
     patience = 0.0  #: s that a board may need to start after its port was opened
 
     def __init__(
@@ -119,6 +120,15 @@ class MaestroRig(SerialRig):
     def _pack(self) -> None:
         self._packets = [Packet(w, [b for b in self.boards if b.wire is w]) for w in self.wires]
 
+    def moving(self) -> bool:
+        """Whether any pulse is still on its way to its target, held back by the boards' limits."""
+        with self._lock:
+            self._need("moving()", OPEN, ACTIVE, HELD)
+            if all(board.batches for board in self.boards):
+                question = [codec.get_moving_state(device=b.device, crc=b.crc) for b in self.boards]
+                return any(ask(b, q, 1) != b"\0" for b, q in zip(self.boards, question, strict=True))
+            return bool((self._pulses() != self._units).any())  # a Micro may answer too early
+
     # --- hooks ---------------------------------------------------------------------------------------
 
     def _meet(self) -> None:
@@ -137,6 +147,15 @@ class MaestroRig(SerialRig):
                     hint="another table, or another order of ports or devices",
                 ) from None  # fmt: skip
             self._register(board)  # what happened before does not matter
+            if (
+                self.scripts
+                and ask(board, codec.get_script_status(device=board.device, crc=board.crc), 1) == b"\0"
+            ):
+                raise FaceTwinError(
+                    "a script runs on this board and would move servos too", where=board.name,
+                    found="its own script", expected="none",
+                    hint="in the Maestro Control Center stop it, and untick 'Run script on startup'",
+                )  # fmt: skip
         self._pack()  # `meet` may have found that a board is alone
 
     def _activate(self, present: Floats) -> None:

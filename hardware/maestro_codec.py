@@ -17,10 +17,11 @@ SET_TARGET = 0x84  # channel, target (2)
 SET_SPEED = 0x87  # channel, speed (2)
 SET_ACCELERATION = 0x89  # channel, acceleration (2)
 GET_POSITION = 0x90  # channel -> 2
-GET_MOVING_STATE = 0x93  # -> 1; Mini Maestros only
+GET_MOVING_STATE = 0x93  # -> 1; on a Micro Maestro it may say 0 too early
 SET_MULTIPLE_TARGETS = 0x9F  # number, first channel, targets (2 each); Mini Maestros only
 GET_ERRORS = 0xA1  # -> 2, and clears them
 GO_HOME = 0xA2
+GET_SCRIPT_STATUS = 0xAE  # -> 1; 0: a script runs
 POLOLU = 0xAA  # then device number, command without its top bit; also what a board finds the baud rate by
 
 DEVICE = 12  #: as Maestros leave the factory
@@ -142,6 +143,11 @@ def get_errors(*, device: int | None = None, crc: bool = False) -> bytes:
 def get_moving_state(*, device: int | None = None, crc: bool = False) -> bytes:
     """Ask whether pulses are on their way to their targets; answered by 1 byte."""
     return frame(GET_MOVING_STATE, device=device, crc=crc)
+
+
+def get_script_status(*, device: int | None = None, crc: bool = False) -> bytes:
+    """Ask whether the board runs a script of its own; answered by 1 byte, 0 if it does."""
+    return frame(GET_SCRIPT_STATUS, device=device, crc=crc)
 
 
 def number(answer: bytes) -> int:

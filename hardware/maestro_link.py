@@ -16,6 +16,7 @@ from facetwin.hardware.wire import Wire
 from facetwin.twin.errors import FaceTwinError
 
 _ON_USB = "on USB use the first of the board's two ports"
+LATE = 0.15  # s, that an answer may come after it was given up on
 CHECKS = f"check power, that TX goes to RX and RX to TX, and the baud rate; {_ON_USB}"
 
 
@@ -43,7 +44,6 @@ class Board:
     maker: str = "Maestro"
     known: int = codec.KNOWN_ERRORS  # bits that its error register may have
     device: int | None = None
-    stale: bool = False  # an answer was given up on and may still come
     turn: int = 0  # whose pulse is looked at next
 
     def __post_init__(self) -> None:
@@ -57,17 +57,24 @@ class Board:
 
 
 def ask(board: Board, question: bytes, size: int, timeout: float | None = None) -> bytes:
-    """Send questions and return the whole answer of `size` bytes; raises `TimeoutError` without it."""
+    """Send questions and return the whole answer of `size` bytes; raises `TimeoutError` without it.
+
+    Answers have no frame: one that comes late would be taken for the next one, whichever board that is from.
+    So bytes that were given up on are waited for, a while, before the next question.
+    """
     wire = board.wire
-    if board.stale or wire.discard():  # answers have no frame: a late one would be taken for this one
+    if wire.owed:
+        wire.read(wire.owed, max(LATE, 3 * wire.timeout))
+        wire.discard()
+    elif wire.discard():
         wire.settle()
-    board.stale = True
+    wire.owed = size
     wire.write(question)
     at_pace = len(question) * 10 / wire.baud + size * 10 / wire.baud
     answer = wire.read(size, (wire.timeout if timeout is None else timeout) + at_pace)
-    if len(answer) < size:
+    wire.owed = size - len(answer)
+    if wire.owed:
         raise TimeoutError(f"no whole answer from {board.name}: {len(answer)} of {size} bytes")
-    board.stale = False
     return answer
 
 

@@ -83,6 +83,7 @@ class Pca9685Rig(MaestroRig):
 
     most_ports = 1
     maker = "PCA9685 controller"
+    scripts = False
     patience = 3.0  # opening the port restarts many boards, and their boot loader waits
 
     def __init__(

@@ -35,6 +35,8 @@ class Wire:
     ----------
     sent, received : int
         Bytes so far.
+    owed : int
+        For drivers: bytes of answers that were given up on and may still come; `open` forgets them.
     """
 
     def __init__(self, port: str, *, baud: int, timeout: float = 0.05) -> None:
@@ -48,7 +50,7 @@ class Wire:
                 "bad setting", where=f"{port}: timeout", found=timeout, expected="above 0 to 60 s"
             )
         self.port, self.baud, self.timeout = port, baud, float(timeout)
-        self.sent = self.received = 0
+        self.sent = self.received = self.owed = 0
         self._serial: Any = None
         self._fd = -1
 
@@ -80,6 +82,7 @@ class Wire:
             raise explain(error, self.port, self.baud) from None
         except Exception as error:  # termios.error is no OSError
             raise explain(error, self.port, self.baud) from None
+        self.owed = 0
         if _POLL:
             self._fd = self._serial.fileno()
             self._alone(True)

@@ -10,6 +10,7 @@ import os
 import pty
 import select
 import threading
+import time
 import tty
 from dataclasses import dataclass, field
 
@@ -36,6 +37,8 @@ class Model:
     errors: int = 0
     silent: bool = False
     deaf_to: set[int] = field(default_factory=set)  # commands that are lost on the way
+    moving: bool = False
+    script: bool = False
     highest: int = 16383  # of the channels' own range
     log: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -61,7 +64,9 @@ class Model:
             out, self.errors = self.errors.to_bytes(2, "little"), 0
             return out
         elif command == 0x93:
-            return b"\0"
+            return bytes([self.moving])
+        elif command == 0xAE:
+            return bytes([not self.script])
         else:
             self.errors |= 16
         return b""
@@ -75,6 +80,7 @@ class Line:
         self.prefix = b""  # goes before the next answer
         self.cut = 0  # so many bytes are missing from the next answer
         self.echo = False
+        self.late = 0.0  # s, the next answer
         self.reply: bytes | None = None  # instead of every answer
         self.received = bytearray()
         self._frame = bytearray()
@@ -115,7 +121,8 @@ class Line:
                 if answer:
                     answer = self.reply if self.reply is not None else answer
                     answer = self.prefix + answer[self.cut :]
-                    self.prefix, self.cut = b"", 0
+                    late, self.prefix, self.cut, self.late = self.late, b"", 0, 0.0
+                    time.sleep(late)
                     os.write(self.master, answer)
 
     def _hear(self, byte: int) -> bytes:

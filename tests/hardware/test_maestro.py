@@ -92,7 +92,7 @@ def test_opening_asks_and_nothing_else(boards):
     rig = rig_on(line)
     rig.open()
     commands = {command for board in line.boards for command, _ in board.log}
-    assert commands == {0x90, 0xA1}
+    assert commands == {0x90, 0xA1, 0xAE}
     assert line.received[0] == 0xAA  # what a board that detects the baud rate waits for
     rig.close()
 
@@ -163,6 +163,7 @@ def one_board(n):
         ((Model(12, channels=12), Model(13)), {}, "fewer channels.*found 12, expected channel 15 for jaw"),
         ((Model(12), Model(13, channels=6)), {}, "found 6, expected channel 9 for left_corner_stretch"),
         ((Model(12), Model(13)), {"crc": True}, "this board has CRC off"),
+        ((Model(12, script=True), Model(13)), {}, "a script runs on this board"),
     ],
 )  # fmt: skip
 def test_the_wrong_board_is_told(boards, models, given, says):
@@ -243,6 +244,30 @@ def test_lost_bytes_are_asked_again(boards):
         line.prefix = b"\xff\xff\xff"
         rig.read()
         assert rig.status.state == "active"
+
+
+def test_a_late_answer_is_not_taken_for_the_next(boards):
+    line = boards()
+    there = np.linspace(0.2, 0.8, 26)
+    with rig_on(line) as rig:
+        for motor, unit in zip(rig.spec.motors, rig.wiring.units(there)):
+            line.boards[motor.bus].pulses[motor.channel] = int(unit)
+        for late in (0.04, 0.06, 0.09):
+            retries = rig.status.retries
+            line.late = late
+            assert np.allclose(rig.read().commanded, there, atol=1e-3)
+            assert rig.status.retries > retries
+
+
+def test_pulses_under_way(boards):
+    line = boards()
+    with rig_on(line) as rig:
+        rig.activate()
+        assert not rig.moving()
+        line.boards[1].moving = True
+        assert rig.moving()
+    with pytest.raises(FaceTwinError, match="closed"):
+        rig.moving()
 
 
 def test_errors_of_the_script_are_faults(boards):
@@ -353,7 +378,7 @@ def test_release_is_sent_again_when_it_was_lost(boards):
 class BabblingWire:
     """Answers with whatever it is given, at once."""
 
-    port, baud, timeout, sent, received, is_open = "nowhere", 115200, 0.0, 0, 0, True
+    port, baud, timeout, sent, received, owed, is_open = "nowhere", 115200, 0.0, 0, 0, 0, True
 
     def __init__(self, data, seed):
         self.data, self.at, self.random = data, 0, random.Random(seed)
