@@ -11,7 +11,8 @@ from pathlib import Path
 from facetwin.hardware.clock import SimClock
 from facetwin.hardware.sim import SimRig, Twin
 from facetwin.twin.bullet import BulletHead, BulletTwin
-from facetwin.twin.spec import RigSpec
+from facetwin.twin.changing import check_alike
+from facetwin.twin.spec import RigSpec, load_rig
 
 
 class BulletRig(SimRig):
@@ -20,6 +21,8 @@ class BulletRig(SimRig):
     Parameters
     ----------
     spec : RigSpec, rig name or path of a TOML file
+    body : the same, optional
+        What is simulated, hidden behind `spec`; the same table without one.
     seed : int, at least 0
         Of the camera's noise.
     size : (width, height) or int, px, optional
@@ -38,6 +41,7 @@ class BulletRig(SimRig):
         self,
         spec: RigSpec | str | Path = "face26",
         *,
+        body: RigSpec | str | Path | None = None,
         seed: int = 0,
         size: tuple[int, int] | int | None = None,
         tick: float = 0.005,
@@ -47,10 +51,15 @@ class BulletRig(SimRig):
     ) -> None:
         super().__init__(spec, solver="bullet", seed=seed, size=size, tick=tick, twin=twin, clock=clock)
         self._limit = limit
-        self._bank = BulletHead(self.spec, tick)  # type: ignore[assignment]  # answers like a ServoBank
+        if body is not None:
+            hidden = body if isinstance(body, RigSpec) else load_rig(body)
+            check_alike(self.spec, hidden)
+            self._body = hidden
+            self._prepare()
+        self._bank = BulletHead(self._body, tick)  # type: ignore[assignment]  # answers like a ServoBank
         self._restart()
 
     def _open(self) -> None:
         if self._twin is None:
-            self._twin = BulletTwin(self.spec, size=self._size, limit=self._limit)
+            self._twin = BulletTwin(self._body, size=self._size, limit=self._limit)
         self._restart()

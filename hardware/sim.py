@@ -54,6 +54,8 @@ class SimRig(Rig):
     Parameters
     ----------
     spec : RigSpec, rig name or path of a TOML file
+    body : the same, optional
+        What is simulated from the start, hidden behind `spec`, as by `become`: ``sim:?body=hidden.toml``.
     solver, renderer, samples : as `facetwin.twin.twin.FaceTwin` has them
         How the skin is solved and the picture drawn: exact and GL by default; "fast" and "fast" for training.
     seed : int, at least 0
@@ -72,6 +74,7 @@ class SimRig(Rig):
         self,
         spec: RigSpec | str | Path = "face26",
         *,
+        body: RigSpec | str | Path | None = None,
         solver: str = "exact",
         renderer: str = "quality",
         samples: int = 4,
@@ -99,6 +102,8 @@ class SimRig(Rig):
         self._moving: MovingFace | None = None
         self._prepare()
         self._restart()
+        if body is not None:
+            self.become(body if isinstance(body, RigSpec) else load_rig(body))
 
     @property
     def body(self) -> RigSpec:
