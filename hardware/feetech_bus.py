@@ -116,8 +116,9 @@ class FeetechBus(ServoBus):
         bytes_time = (len(question) + expected) * 10 / self.wire.baud
         end = self.last + PING_TIME + bytes_time + self.delay
         data = self.wire.read(expected + (len(question) if self.echo else 0), end - time.monotonic())
-        reads = len(question) == 8 and size != 2  # no answer is equal to such a question
-        if data.startswith(question) and (self.echo or reads):
+        reads = question[4] == ft.READ and size != 2  # no answer begins as such a question does
+        alike = min(len(data), len(question))
+        if alike >= 4 and data[:alike] == question[:alike] and (self.echo or reads):
             if not self.echo:
                 self.echo = True
                 data += self.wire.read(len(question), end - time.monotonic())

@@ -53,13 +53,7 @@ def meet(bus: FeetechBus, ids: Bytes, wiring: Wiring) -> Servos:
     Writes nothing. Raises `FaceTwinError` in one line.
     """
     roll_call(bus, ids)
-    rows = bus.get(ids, ft.IDENTITY, sync=False)
-    for _ in range(2):
-        if not rows.heard.all():
-            rows = bus.get(ids, ft.IDENTITY, sync=False)
-    if not rows.heard.all():
-        raise bus.silence(int(ids[~rows.heard][0]), "read of its settings")
-    all_of = rows.rows.astype(np.int64)
+    all_of = np.array([list(_settings(bus, number)) for number in ids.tolist()], dtype=np.int64)
     model = all_of[:, 3] | all_of[:, 4] << 8
     lowest, highest = all_of[:, 9] | all_of[:, 10] << 8, all_of[:, 11] | all_of[:, 12] << 8
     turns = (lowest == 0) & (highest == 0)
@@ -94,6 +88,16 @@ def find_all(bus: FeetechBus, baud: int, last: int = 253) -> list[dict[str, Any]
 
 
 # --- inside ------------------------------------------------------------------------------------------
+
+
+def _settings(bus: FeetechBus, number: int) -> bytes:
+    for attempt in range(3):
+        try:
+            return bus.read_bytes(number, ft.IDENTITY)
+        except RigFault:
+            if attempt == 2:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _suits(bus: FeetechBus, number: int, row: NDArray[np.int64], model: int) -> None:
