@@ -62,6 +62,20 @@ inline uint8_t crc7(const uint8_t* data, size_t size) {
 // Places are kept in eighths; the int of small boards has 16 bits.
 inline int32_t eighths(uint16_t pulse) { return static_cast<int32_t>(pulse) * 8; }
 
+// Whole part of the square root.
+inline uint32_t root(uint32_t number) {
+    uint32_t out = 0;
+    for (uint32_t bit = 1UL << 20; bit; bit >>= 2) {  // numbers here are below 2^21
+        if (number >= out + bit) {
+            number -= out + bit;
+            out = (out >> 1) + bit;
+        } else {
+            out >>= 1;
+        }
+    }
+    return out;
+}
+
 // A pulse on its way to its target, within limits of speed and acceleration as a Maestro has them.
 struct Channel {
     uint16_t target = 0;       // 0.25 us; 0: no pulses
@@ -90,13 +104,11 @@ struct Channel {
         }
         int32_t most = eighths(speed ? speed : kMaxPulse);
         if (acceleration) {
-            // the highest speed from which it can still stop there, falling by `acceleration` each tick
-            int32_t way = left < 0 ? -left : left, brake = 0, sum = 0;
-            while (brake < most && sum + brake + acceleration <= way) {
-                brake += acceleration;
-                sum += brake;
-            }
-            if (brake < acceleration) brake = acceleration;
+            // the highest speed from which it can still stop there, falling by `acceleration` each tick:
+            // the most n with acceleration x n (n + 1) / 2 <= way
+            uint32_t way = static_cast<uint32_t>(left < 0 ? -left : left);
+            uint32_t n = (root(8 * (way / acceleration) + 1) - 1) / 2;
+            int32_t brake = static_cast<int32_t>(n ? n : 1) * acceleration;
             int32_t now = left < 0 ? -velocity : velocity;
             int32_t faster = now + acceleration;
             if (faster < acceleration) faster = acceleration;  // it was going the other way
