@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from facetwin.hardware.face_file import is_face_file
-from facetwin.hardware.plugins import RIGS, construct, installed, load, parse_url
+from facetwin.hardware.plugins import RIGS, broken, construct, installed, load, parse_url
 from facetwin.hardware.rig import Rig
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -57,13 +57,7 @@ def load_driver(scheme: str) -> type[Rig]:
 
 def broken_drivers() -> dict[str, str]:
     """Installed schemes that cannot be imported, with their errors; imports all of them."""
-    out = {}
-    for scheme in schemes():
-        try:
-            load_driver(scheme)
-        except FaceTwinError as error:
-            out[scheme] = str(error)
-    return out
+    return broken(RIGS, "rig")
 
 
 def make_rig(name: str, **options: Any) -> Rig:
@@ -73,7 +67,10 @@ def make_rig(name: str, **options: Any) -> Rig:
     twice = sorted(set(given) & set(options))
     if twice:
         raise UsageError("option given in the name and beside it", where=name, found=", ".join(twice))
-    rig: Rig = construct(name, driver, rest, {**given, **options})
+    rig = construct(name, driver, rest, {**given, **options})
+    if not isinstance(rig, Rig):
+        raise FaceTwinError("this driver is not a rig", where=name, found=type(rig).__name__,
+                            expected="a subclass of facetwin.hardware.rig.Rig")  # fmt: skip
     return rig
 
 

@@ -6,8 +6,10 @@ named, so that a broken one stops nobody else.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
+import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -37,8 +39,39 @@ def parse_url(name: str) -> tuple[str | None, str, dict[str, Any]]:
 
 
 def installed(group: str) -> dict[str, EntryPoint]:
-    """Schemes of a group and where they come from; imports nothing."""
-    return {e.name: e for e in sorted(entry_points(group=group), key=lambda e: e.name)}
+    """Schemes of a group and where they come from; imports nothing. What two packages offer is ours, or
+    else the first package's in the alphabet."""
+    return {name: entries[0] for name, entries in _offered(group).items()}
+
+
+def clashes(group: str) -> dict[str, str]:
+    """Schemes that several packages offer, with what is done about it."""
+    return {
+        name: f"{entries[1].value} is ignored: it has the same name"
+        for name, entries in _offered(group).items()
+        if len(entries) > 1
+    }
+
+
+def broken(group: str, kind: str) -> dict[str, str]:
+    """Installed schemes that cannot be imported, with their errors; imports all of them."""
+    out, known = {}, installed(group)
+    for scheme in known:
+        try:
+            load(scheme, known, kind)
+        except FaceTwinError as error:
+            out[scheme] = str(error)
+    return out
+
+
+def _offered(group: str) -> dict[str, list[EntryPoint]]:
+    # an editable install may be seen twice: by value they are one
+    entries = {(e.name, e.value): e for e in entry_points(group=group)}
+    order = sorted(entries, key=lambda k: (k[0], not k[1].startswith("facetwin."), k[1]))
+    out: dict[str, list[EntryPoint]] = {}
+    for name, value in order:
+        out.setdefault(name, []).append(entries[name, value])
+    return out
 
 
 def load(scheme: str, known: Mapping[str, EntryPoint], kind: str) -> Any:
@@ -55,8 +88,9 @@ def load(scheme: str, known: Mapping[str, EntryPoint], kind: str) -> Any:
         )  # fmt: skip
     where = f"{scheme}: ({known[scheme].value})"
     try:
-        found = known[scheme].load()
-    except Exception as error:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+            found = known[scheme].load()
+    except (Exception, SystemExit) as error:
         raise FaceTwinError("this driver cannot be imported", where=where,
                             found=f"{type(error).__name__}: {error}",
                             hint="reinstall its package; other rigs still work") from error  # fmt: skip
@@ -75,7 +109,15 @@ def construct(name: str, driver: Any, rest: str, options: Mapping[str, Any]) -> 
         close = [c for key in options if key not in takes for c in difflib.get_close_matches(key, takes, 1)]
         raise UsageError("wrong options", where=name, found=str(error), expected="of " + ", ".join(takes),
                          hint=f"did you mean {close[0]}?" if close else None) from None  # fmt: skip
-    return driver(*arguments, **options)
+    try:
+        return driver(*arguments, **options)
+    except (FaceTwinError, OSError):
+        raise
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+        raise FaceTwinError(
+            "this driver failed", where=name, found=found, hint="tell its makers; other rigs still work"
+        ) from error
 
 
 def _value(text: str) -> Any:

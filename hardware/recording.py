@@ -152,6 +152,8 @@ class RecordingWriter:
             raise FaceTwinError("a picture of another size", where="recording", found=image.shape,
                                 expected=f"({self.size[1]}, {self.size[0]}, 3)")  # fmt: skip
         if self._film is None:
+            self._meta["size"] = list(self.size)  # an odd side has one more pixel in the film
+            self._save_meta()
             self._film = _Film(self.folder / "camera.mp4.part", self.fps, self.size, self._chunk)
         self._film.write(time, image)
         number = self._pictures
@@ -238,7 +240,10 @@ class RecordingWriter:
 
     def _save_meta(self) -> None:
         part = self.folder / "meta.json.part"
-        part.write_text(json.dumps(self._meta, indent=1, default=str) + "\n")
+        with open(part, "w") as file:
+            file.write(json.dumps(self._meta, indent=1, default=str) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # without it nothing of the recording opens
         os.replace(part, self.folder / "meta.json")
 
 
@@ -255,10 +260,13 @@ class Recording:
     complete : bool
         It was closed, not killed.
     motors : tuple of str
+    lost : tuple of str
+        Pieces of an unfinished recording that could not be read and were left out, as far as it was read.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.lost: tuple[str, ...] = ()
         try:
             self.meta = json.loads((self.folder / "meta.json").read_text())
         except FileNotFoundError:
@@ -271,6 +279,9 @@ class Recording:
             raise UsageError(
                 "another kind of recording", where=self.folder, found=found, expected=f"format {FORMAT}"
             )
+        if missing := [key for key in ("complete", "motors", "rig", "rig_hash") if key not in self.meta]:
+            raise UsageError("meta.json lacks something", where=self.folder, found=f"no {missing[0]}",
+                             expected="a folder written by facetwin")  # fmt: skip
         self.complete = bool(self.meta["complete"])
         self.motors = tuple(self.meta["motors"])
         self._schemas = _schemas(len(self.motors))
@@ -305,43 +316,72 @@ class Recording:
     def _seen(self, column: str, wide: int) -> NDArray[np.float32]:
         count = self._table("frames").num_rows
         out = np.full((count, wide), np.nan, np.float32)
-        try:
-            for file in self._files("landmarks"):
+        for file in self._files("landmarks"):
+            try:
                 for batch in pq.ParquetFile(file).iter_batches(512):
                     numbers = batch["number"].to_numpy()
                     known = numbers < count
                     values = batch[column].flatten().to_numpy().reshape(-1, wide)
                     out[numbers[known]] = values[known]
-        except (pa.ArrowInvalid, KeyError, OSError) as error:
-            where = f"{self.folder}: landmarks"
-            raise FaceTwinError("cannot be read", where=where, found=str(error)) from None
+            except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+                if file.parent.name == "parts":
+                    self._lost(file)
+                    continue
+                where = f"{self.folder}: landmarks"
+                raise FaceTwinError("cannot be read", where=where, found=str(error)) from None
         return out
 
     def pictures(self) -> Iterator[NDArray[np.uint8]]:
         """The pictures one after another, uint8 [shape=(H, W, 3)]; ends where the film was torn."""
-        for name in ("camera.mp4", "camera.mp4.part"):
-            path = self.folder / name
-            if path.exists():
-                break
-        else:
+        path = self._film()
+        if path is None:
             return
+        wide, high = self.meta.get("size") or (None, None)
         try:
             with av.open(str(path), format="mp4") as container:
                 for frame in container.decode(video=0):
-                    yield np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-        except (av.error.InvalidDataError, av.error.EOFError, IndexError):
+                    image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+                    yield np.ascontiguousarray(image[:high, :wide])
+        except (av.error.FFmpegError, IndexError):
             # the last fragment of a killed run, or a film killed before its first
             return
+
+    def picture_shape(self) -> tuple[int, int, int] | None:
+        """(H, W, 3) of the pictures, from the film's head; None where there is none to be seen."""
+        path = self._film()
+        if path is None:
+            return None
+        try:
+            with av.open(str(path), format="mp4") as container:
+                stream = container.streams.video[0]
+                wide, high = self.meta.get("size") or (stream.width, stream.height)
+                return (int(high), int(wide), 3)
+        except (av.error.FFmpegError, IndexError):
+            return None
+
+    def _film(self) -> Path | None:
+        paths = (self.folder / name for name in ("camera.mp4", "camera.mp4.part"))
+        return next((path for path in paths if path.exists()), None)
+
+    def _lost(self, file: Path) -> None:
+        if file.name not in self.lost:
+            self.lost += (file.name,)
 
     def _files(self, key: str) -> list[Path]:
         whole = self.folder / f"{key}.parquet"
         return [whole] if whole.exists() else _part_files(self.folder, key)
 
     def _table(self, key: str) -> pa.Table:
-        try:
-            tables = [_load(f, self._schemas[key]) for f in self._files(key)]
-        except (pa.ArrowInvalid, OSError) as error:
-            raise FaceTwinError("cannot be read", where=f"{self.folder}: {key}", found=str(error)) from None
+        tables = []
+        for file in self._files(key):
+            try:
+                tables.append(_load(file, self._schemas[key]))
+            except (pa.ArrowException, OSError, ValueError) as error:
+                if file.parent.name == "parts":  # half a second that the disk had not got yet
+                    self._lost(file)
+                    continue
+                where = f"{self.folder}: {key}"
+                raise FaceTwinError("cannot be read", where=where, found=str(error)) from None
         return pa.concat_tables(tables) if tables else self._schemas[key].empty_table()
 
 

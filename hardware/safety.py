@@ -62,6 +62,8 @@ class SafetyLayer(Rig):
         The newest state, whoever asked for it.
     trips : int
         How often the watchdog had to hold the face.
+    polls : bool
+        It reads by itself, every `settings.poll` s.
     """
 
     retries = 0  # the rig behind has done its own
@@ -89,6 +91,7 @@ class SafetyLayer(Rig):
         self.seen: RigState | None = None
         self._faulty_since = 0.0
         self.trips = 0
+        self.polls = self.settings.poll is not None
         self._timer: Timer | None = None
         self._watch = Watch(self.settings, rig.spec.names)
         self._stage = ""  # of the watchdog: "", "held", "easing", "rest"
@@ -269,7 +272,7 @@ class SafetyLayer(Rig):
                         self._latch(self.fault, off=True)
                     return
                 poll = self.settings.poll
-                if poll is not None and now - self._polled >= poll - 1e-9:
+                if self.polls and poll is not None and now - self._polled >= poll - 1e-9:
                     self._read()
                     if self.fault:
                         return

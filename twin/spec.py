@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facetwin import assets
 from facetwin.twin.errors import UsageError
-from facetwin.twin.spec_change import flat, put, to_tables
+from facetwin.twin.spec_change import flat, put, tables_of, to_tables
 from facetwin.twin.spec_parts import (
     AXES,
     CARRIERS,
@@ -146,6 +146,16 @@ class RigSpec:
         content = asdict(self)
         del content["source"]
         return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], source: str = "") -> RigSpec:
+        """The rig whose `to_dict` this is, perhaps by way of JSON; checked like a file, `source` in errors.
+
+        >>> spec = load_rig("face26")
+        >>> RigSpec.from_dict(spec.to_dict()) == spec
+        True
+        """
+        return cls(**read_rig(tables_of(content), source or str(content["name"]), check_ranges=False))
 
     def with_(self, changes: Mapping[str, Any] | None = None, **more: Any) -> RigSpec:
         """A changed copy, checked like a file.

@@ -46,6 +46,41 @@ def to_tables(spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def tables_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What `RigSpec.to_dict` gave, perhaps by way of JSON, as the tables of a file in radians."""
+
+    def plain(thing: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in thing.items() if v is not None}
+
+    motors = []
+    for m in content["motors"]:
+        table = plain({**m, "part": None, "pull": None})
+        if m.get("part") is not None:
+            table.update(part=m["part"]["name"], axis=m["part"]["axis"], gain=m["part"]["gain"])
+        if m.get("pull") is not None:
+            table["pull"] = plain(m["pull"])
+            if m["pull"].get("arc") is not None:
+                del table["pull"]["travel"]
+        motors.append(table)
+    rules = []
+    for rule in content["couplings"]:
+        key = "when" if "when" in rule else "weights"
+        rules.append({**plain(rule), key: dict(rule[key])})
+    return {
+        "name": content["name"],
+        "motors": len(motors),
+        "servo": {"feedback": content["feedback"]},
+        "motor": motors,
+        "anchor": [plain(a) for a in content["anchors"]],
+        "coupling": rules,
+        "camera": {k: plain(c) for k, c in content["cameras"].items()},
+        "material": plain(content["material"]),
+        "skin_time": plain(content.get("skin_time", {})),
+        "limits": dict(content["limits"]),
+        "ranges": dict(content["ranges"]),
+    }
+
+
 def flat(changes: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Nested changes as pairs of a dotted key and a value."""
     for key, value in changes.items():
