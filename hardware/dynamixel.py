@@ -18,7 +18,7 @@ from facetwin.hardware import dynamixel_codec as dx
 from facetwin.hardware.dynamixel_bus import DynamixelBus, alerts
 from facetwin.hardware.dynamixel_setup import Servos, find_all, meet
 from facetwin.hardware.rig import OPEN, RigFault, RigState
-from facetwin.hardware.servo_bus import Answers, Bytes, Register
+from facetwin.hardware.servo_bus import Answers, Bytes, Register, ask_at
 from facetwin.hardware.servo_rig import ServoRig
 from facetwin.hardware.wire import Wire
 from facetwin.hardware.wiring import Ints
@@ -236,12 +236,4 @@ def scan(port: str, bauds: Sequence[int] = dx.BAUDS) -> list[dict[str, Any]]:
     list of dict
         kind, id, model, number, firmware, baud; sometimes a note.
     """
-    out: list[dict[str, Any]] = []
-    for baud in bauds:
-        wire = Wire(port, baud=baud)
-        wire.open()
-        try:
-            out += find_all(DynamixelBus(wire), baud)
-        finally:
-            wire.close()
-    return out
+    return ask_at(DynamixelBus, Wire, port, bauds, find_all)

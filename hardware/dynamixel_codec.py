@@ -75,8 +75,8 @@ HARDWARE_ERRORS = {0: "input voltage", 1: "hall sensor", 2: "overheating", 3: "e
 STATUS_ERRORS = {1: "result fail", 2: "instruction", 3: "CRC", 4: "data range", 5: "data length",
                  6: "data limit", 7: "access"}  # fmt: skip
 
-#: rates of the X series, the likely ones first
-BAUDS = (1_000_000, 57_600, 115_200, 2_000_000, 3_000_000, 4_000_000, 9_600)
+#: rates of the X series that a face may be found at, the likely ones first
+BAUDS = (1_000_000, 57_600, 115_200, 2_000_000, 3_000_000, 4_000_000)
 
 
 class Model(NamedTuple):

@@ -84,12 +84,14 @@ def meet(bus: DynamixelBus, ids: Bytes, wiring: Wiring) -> Servos:
 def find_all(bus: DynamixelBus, baud: int) -> list[dict[str, Any]]:
     """Every servo that answers a broadcast ping, as dicts: id, model, number, firmware, baud."""
     found, damaged = bus.everybody()
-    out: list[dict[str, Any]] = [
-        {"kind": "dynamixel", "id": k, "model": dx.model_name(m), "number": m, "firmware": f, "baud": baud}
-        for k, (m, f) in sorted(found.items())
-    ]
+    out: list[dict[str, Any]] = []
+    for k, (m, f) in sorted(found.items()):
+        out.append({"kind": "dynamixel", "id": k, "model": dx.model_name(m), "number": m, "firmware": f,
+                    "baud": baud})  # fmt: skip
+        if bus.doubled(k):
+            out[-1]["note"] = "two answers to one ping: two servos have this id"
     if damaged and out:
-        out[0]["note"] = "some answers were damaged: two servos may have the same id"
+        out[0].setdefault("note", "some answers were damaged: two servos may have the same id")
     return out
 
 

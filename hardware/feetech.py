@@ -17,7 +17,7 @@ from facetwin.hardware import feetech_codec as ft
 from facetwin.hardware.feetech_bus import FeetechBus
 from facetwin.hardware.feetech_setup import Servos, find_all, meet
 from facetwin.hardware.rig import RigFault, RigState
-from facetwin.hardware.servo_bus import Answers, Bytes, Register
+from facetwin.hardware.servo_bus import Answers, Bytes, Register, ask_at
 from facetwin.hardware.servo_rig import ServoRig
 from facetwin.hardware.wire import Wire
 from facetwin.hardware.wiring import Ints
@@ -173,12 +173,4 @@ def scan(port: str, bauds: Sequence[int] = ft.BAUDS) -> list[dict[str, Any]]:
     list of dict
         kind, id, model, number, firmware, baud; sometimes a note.
     """
-    out: list[dict[str, Any]] = []
-    for baud in bauds:
-        wire = Wire(port, baud=baud)
-        wire.open()
-        try:
-            out += find_all(FeetechBus(wire), baud)
-        finally:
-            wire.close()
-    return out
+    return ask_at(FeetechBus, Wire, port, bauds, find_all)

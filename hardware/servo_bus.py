@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +183,9 @@ class ServoBus(ABC):
         raise incomplete(self, ids, answers)
 
 
+T = TypeVar("T", bound=ServoBus)
+
+
 def roll_call(bus: ServoBus, ids: Bytes) -> None:
     """Ask all; `FaceTwinError` says who is missing, who is there twice, or which rate is right."""
     silent: list[int] = []
@@ -210,6 +213,32 @@ def roll_call(bus: ServoBus, ids: Bytes) -> None:
         raise FaceTwinError("servos are missing", where=bus.wire.port,
                             found=f"no answer from {bus.listed(silent)}", expected=f"{len(ids)} servos",
                             hint="check the first one's cable; facetwin rig scan tells ids")  # fmt: skip
+
+
+def ask_at(
+    bus_class: type[T],
+    open_wire: Callable[..., Wire],
+    port: str,
+    bauds: Sequence[int],
+    find: Callable[[T, int], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """What `find` finds at each rate; rates that the adapter cannot do are left out, unless it can do none."""
+    out: list[dict[str, Any]] = []
+    refused: list[FaceTwinError] = []
+    for baud in bauds:
+        wire = open_wire(port, baud=baud)
+        try:
+            wire.open()
+            out += find(bus_class(wire), baud)
+        except RigFault:
+            raise
+        except FaceTwinError as error:
+            refused.append(error)
+        finally:
+            wire.close()
+    if refused and len(refused) == len(bauds):
+        raise refused[0]
+    return out
 
 
 def incomplete(bus: ServoBus, ids: Bytes, answers: Answers, silent: Sequence[int] | None = None) -> RigFault:

@@ -70,6 +70,7 @@ class Line:
         self.sent = self.received = 0
         self.waiting = b""
         self.is_open = False
+        self.nap = 1e-3  # s, how long a read waits for what does not come
         self.echo, self.spoil, self.fails = False, None, None
         self.frames: list[bytes] = []
 
@@ -89,7 +90,7 @@ class Line:
             raise self.fails
         out, self.waiting = self.waiting[: max(size, 0)], self.waiting[max(size, 0) :]
         if len(out) < size:
-            time.sleep(min(self.timeout if timeout is None else max(timeout, 0), 0.001))
+            time.sleep(min(self.timeout if timeout is None else max(timeout, 0), self.nap))
         self.received += len(out)
         return out
 

@@ -442,6 +442,7 @@ def survive(make, bytes_wanted, seed):
 
     while fed[0] < bytes_wanted:
         rig, line = make()
+        line.nap = 0.0
         if random.random() < 0.5:
             rig.open()
             if random.random() < 0.5:
