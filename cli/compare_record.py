@@ -19,9 +19,8 @@ from facetwin.hardware.pace import Pace, Paced
 from facetwin.hardware.recording import RecordingWriter
 from facetwin.hardware.rig import Rig
 from facetwin.twin.calibration.compare import Side
-from facetwin.twin.calibration.excitation import RATE
 from facetwin.twin.calibration.observed import Observed, check_frozen
-from facetwin.twin.calibration.probes import Program
+from facetwin.twin.calibration.probes import RATE, Program
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import POINTS, align, fit_unit, head_turn
 
@@ -97,15 +96,18 @@ def play_program(
                 pace.wait()
                 sent_at[k] = clock.now() - zero
                 sent.append(rig.write(asked))
+                # servos look when they are asked: answers take their time on the wire
+                read_at[k] = clock.now() - zero
                 state = rig.read()
-                read_at[k] = state.time - zero
                 measured.append(state.measured)
                 recording.write(sent_at[k], asked, sent[-1], state)
                 if looks:
                     frame = rig.capture()
                     if clock.now() - max(frame.time, zero) > STALE:
-                        raise FaceTwinError("the camera is frozen", where=name,
-                                            found=f"the same picture for {STALE:g} s", hint="check its cable")  # fmt: skip
+                        raise FaceTwinError(
+                            "the camera is frozen", where=name, found=f"the same picture for {STALE:g} s",
+                            hint="check its cable",
+                        )  # fmt: skip
                     # a little less than a period, or a camera's jitter costs every other picture
                     if frame.time - last > 0.8 * every and frame.time >= zero:
                         last = frame.time
@@ -131,10 +133,12 @@ def play_program(
         np.array(picture_at), faces, heads,
     )  # fmt: skip
     if looks and not len(picture_at):
-        raise FaceTwinError("the camera gave no picture", where=name, found=f"{program.seconds:.0f} s of waiting",
-                            hint="is it plugged in, is another program using it?")  # fmt: skip
+        raise FaceTwinError(
+            "the camera gave no picture", where=name, found=f"{program.seconds:.0f} s of waiting",
+            hint="is it plugged in, is another program using it?",
+        )  # fmt: skip
     check_frozen(data, name or folder)
-    return Played(Side(rig.spec, data, read_at), unit, paced)
+    return Played(Side(rig.spec, data, read_at, zero), unit, paced)
 
 
 def save_side(played: Played, program: Program, folder: Path) -> None:

@@ -174,7 +174,7 @@ def _twin(options: RigCompare, spec: RigSpec, camera: tuple[int, int, int] | Non
 
     size = None if camera is None else (camera[1], camera[0])
     if options.twin == "sim:":
-        return SafetyLayer(SimRig(spec, size=size, seed=options.seed))
+        return SafetyLayer(SimRig(spec, size=size, seed=options.seed, tick=0.001))
     twin = SafetyLayer(make_rig(options.twin, **sized(options.twin, options.size)))
     if twin.spec.names != spec.names:
         raise UsageError("a twin with other motors", where="--twin", found=options.twin,

@@ -50,11 +50,14 @@ class Paced:
         return self.missed / max(self.ticks, 1)
 
     def __str__(self) -> str:
+
+        def ms(*times: float) -> str:
+            return "p50 {:.2f}, p99 {:.2f}, max {:.2f} ms".format(*(1e3 * t for t in times))
+
         return (
             f"{self.ticks} ticks at {self.rate:g} Hz, {self.missed} missed ({100 * self.share_missed:.3f} %); "
-            f"late p50 {1e3 * self.late_p50:.2f}, p99 {1e3 * self.late_p99:.2f}, max {1e3 * self.late_max:.2f} ms; "
-            f"work p50 {1e3 * self.work_p50:.2f}, p99 {1e3 * self.work_p99:.2f}, max {1e3 * self.work_max:.2f} ms; "
-            f"drift {1e3 * self.drift:.3f} ms"
+            f"late {ms(self.late_p50, self.late_p99, self.late_max)}; "
+            f"work {ms(self.work_p50, self.work_p99, self.work_max)}; drift {1e3 * self.drift:.3f} ms"
         )
 
 

@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rig", default=None, help="rig for the tests marked hil, e.g. maestro:/dev/ttyACM0")
+    parser.addoption("--may-move", action="store_true", help="the rig may move: its surroundings are clear")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from facetwin.twin.calibration.face_map import points
 from facetwin.twin.calibration.observed import Observed
 from facetwin.twin.calibration.probes import Program, Turn
-from facetwin.twin.calibration.servo_trace import ServoFit, fit_servo
+from facetwin.twin.calibration.servo_trace import TICK, ServoFit, fit_servo
 from facetwin.twin.calibration.traces import LATENCY, Playback, table_of
 from facetwin.twin.errors import UsageError
 from facetwin.twin.landmarks import indices
@@ -48,12 +48,14 @@ SURE = 0.02
 class Side:
     """One of both: the table it believes in, and what was recorded of it; time 0 is the program's start.
 
-    `data.measured` may have times of its own (`read_time`, float64 [shape=(T,), s]).
+    `data.measured` may have times of its own (`read_time`, float64 [shape=(T,), s]); `zero` is the time of the
+    program's start on the rig's clock, s.
     """
 
     spec: RigSpec
     data: Observed
     read_time: Floats | None = None
+    zero: float = 0.0
 
     @property
     def measures(self) -> bool:
@@ -155,8 +157,10 @@ def compare(twin: Side, rig: Side, played: Program) -> Comparison:
         until = played.turns[-1].end if played.turns else played.seconds
         if len(side.data.time) < 2 or side.data.time[-1] < until - 0.1:
             found = f"{side.data.time[-1]:.1f} s" if len(side.data.time) else "nothing"
-            raise UsageError("too short to compare", where=f"compare: {name}", found=found,
-                             expected=f"{until:.1f} s with every motor's turn", hint="play it again")  # fmt: skip
+            raise UsageError(
+                "too short to compare", where=f"compare: {name}", found=found,
+                expected=f"{until:.1f} s with every motor's turn", hint="play it again",
+            )  # fmt: skip
     looks = [side.data.found().sum() >= 25 for side in (twin, rig)]
     if not all(looks) and not (twin.measures and rig.measures):
         raise UsageError("nothing shows where the motors stand", where="compare",
@@ -270,7 +274,7 @@ def _decode(
     if min(map(len, times)) < 25:
         return {}
     rows = _window(twin.data.time, turn)
-    playback = Playback(twin.spec, twin.data.time[rows], twin.data.sent[rows])
+    playback = Playback(twin.spec, twin.data.time[rows], twin.data.sent[rows], TICK)
     table = table_of(twin.spec)
     # directions that move by more than the tracker's scatter
     _, size, ways = np.linalg.svd(seen[0] - seen[0].mean(0), full_matrices=False)

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facetwin.twin.calibration.excitation import RATE, _babble, slots
+from facetwin.twin.calibration.excitation import _babble, slots
 from facetwin.twin.errors import UsageError
 from facetwin.twin.spec import RigSpec
 
 Floats = NDArray[np.float64]
 
+#: commands a second: no divisor or multiple of a hobby servo's 50 pulses, so that commands meet pulses at every
+#: phase, and a latency is the average over them
+RATE = 47.0
 #: s at rest before and after all, s of one motor's turn, s of the expression clip
 REST, TURN, CLIP = 1.0, 5.4, 6.0
 #: commands/s of the slow ramp, and how far it goes to each side
@@ -49,7 +52,7 @@ class Program:
 
     Attributes
     ----------
-    commands : float64 [shape=(T, n), 0..1], at `excitation.RATE`
+    commands : float64 [shape=(T, n), 0..1], at `RATE`
     turns : one for each slot of motors
     clip, babble : (float, float), s: when the expressions and the babble are played; empty without
     """
@@ -90,7 +93,10 @@ def program(
     low, high = spec.soft_limits
     pieces = [np.tile(spec.rest, (round(REST * RATE), 1))]
     turns: list[Turn] = []
-    at = REST
+
+    def now() -> float:
+        return sum(map(len, pieces)) / RATE
+
     for members in slots(spec):
         active = tuple(i for i in members if i in chosen)
         if not active:
@@ -98,17 +104,16 @@ def program(
         piece = np.tile(spec.rest, (round(TURN * RATE), 1))
         for i in active:
             piece[:, i] = probe(spec.rest[i], low[i], high[i])
+        start = now()
         pieces.append(piece)
-        turns.append(Turn(at, at + TURN, active))
-        at += TURN
-    clip_at = babble_at = (at, at)
+        turns.append(Turn(start, now(), active))
+    at = now()
     if clip:
         pieces.append(expressions(spec))
-        clip_at = (at, at + CLIP)
-        at += CLIP
+    clip_at = (at, now())
     if babble > 0:
         pieces.append(_babble(spec, round(babble * RATE), np.random.default_rng(seed)))
-        babble_at = (at, at + babble)
+    babble_at = (clip_at[1], now())
     pieces.append(pieces[0])
     return Program(np.clip(np.concatenate(pieces), low, high), tuple(turns), clip_at, babble_at)
 

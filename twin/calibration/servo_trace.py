@@ -30,6 +30,8 @@ from facetwin.twin.spec_parts import SERVO
 
 Floats = NDArray[np.float64]
 
+#: s, of the servos that are played
+TICK = 0.001
 #: s: latencies that are tried to begin with
 LATENCIES = np.arange(0.0, 0.161, 0.005)
 #: rad: dead bands and plays that are weighed
@@ -131,7 +133,7 @@ class _Trace:
         given: Floats | None,
     ) -> None:  # fmt: skip
         self.motor, self.at, self.seen, self.mirror = motor, at, seen, mirror
-        self.playback = Playback(spec, time, sent)
+        self.playback = Playback(spec, time, sent, TICK)
         nominal = table_of(spec)[motor]
         self.nominal = nominal if given is None else given.copy()
         self.free = FREE if given is None else (LATENCY,)

@@ -1,0 +1,75 @@
+"""Rung 5: the twin against the rig, one turn of one motor of each part of the face."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from facetwin.cli.compare_record import play_program
+from facetwin.cli.watcher import Watcher
+from facetwin.hardware.safety import SafetyLayer
+from facetwin.hardware.sim import SimRig
+from facetwin.twin.calibration.compare import CLEAR, compare
+from facetwin.twin.calibration.excitation import slots
+from facetwin.twin.calibration.probes import program
+
+pytestmark = [pytest.mark.hil, pytest.mark.rung(5, "twin against rig")]
+
+#: s: latencies by sensors, and by the mirror in the median over the motors
+SENSOR, MIRROR = 0.005, 0.005
+#: u
+APART = 0.02
+
+
+def test_twin_and_rig_are_near(active, bare, rig_name, tmp_path, record_property):
+    if not (bare.capabilities.camera or bare.capabilities.measures):
+        pytest.skip("nothing shows what this rig does")
+    spec = bare.spec
+    played = program(spec, [spec.names[i] for i in slots(spec)[0]], clip=False)
+    sides = {}
+    with Watcher(gentle=True) as watcher:
+        begin = active.clock.now()
+        sides["rig"] = play_program(active, watcher, played, tmp_path / "rig", name=rig_name)
+        truth = told_latency(bare, sides["rig"].side, begin) if bare.capabilities.emulated else None
+        shape = bare.capabilities.camera
+        size = None if shape is None else (shape[1], shape[0])
+        with SafetyLayer(SimRig(spec, size=size, tick=0.001)) as twin:
+            twin.activate()
+            twin.home(0)
+            sides["twin"] = play_program(twin, watcher, played, tmp_path / "twin", name="twin")
+    found = compare(sides["twin"].side, sides["rig"].side, played)
+    pictures = len(sides["rig"].side.data.picture_time)
+    off = []
+    for motor in found.motors:
+        best = motor.best
+        assert best is not None, motor.note
+        assert 0.0 <= best.latency < 0.15, motor.name
+        assert 0.7 < motor.gain < 1.4, motor.name
+        if truth is not None:
+            off.append(best.latency - truth[spec.index(motor.name)])
+    record_property("latency_off_ms", [round(1e3 * x, 2) for x in off])
+    record_property("pictures", pictures)
+    if truth is not None and bare.capabilities.measures:
+        assert np.abs(off).max() < SENSOR, off
+    elif truth is not None:
+        # each by itself is as good as the camera is fast: 25 pictures a second show 4 ms
+        share = min(1.0, pictures / (25 * played.seconds))
+        assert abs(np.median(off)) < MIRROR / share, (off, pictures)
+    if found.groups:
+        assert all(m.clear >= CLEAR for m in found.motors if m.by == "mirror")
+        assert max(g.aligned for g in found.groups) < APART
+
+
+def told_latency(bare, side, begin):
+    """From `write` to each servo's first motion by the emulated robot's own account, s."""
+    told = bare.emulator.truth()["delay"]
+    goals = bare.emulator.goals("done", since=begin)
+    written = side.data.time
+    wire = np.full(len(told), np.nan)
+    for motor in np.unique(goals.motor):
+        at = goals.time[goals.motor == motor] - side.zero
+        place = np.searchsorted(written, at) - 1
+        ok = (place >= 0) & (at <= written[-1] + 0.1)
+        if ok.any():
+            wire[motor] = np.median(at[ok] - written[place[ok]])
+    return told + np.nan_to_num(wire, nan=float(np.nanmedian(wire)))
