@@ -244,16 +244,25 @@ class MaestroRig(SerialRig):
         answer = ask(board, question, 4)
         faults = self._complaints(board, codec.errors(answer[:2], board.name, board.known))
         pulse = codec.position(answer[2:], board.name)
-        wanted = int(self._units[motor])
-        where = f"{self.spec.names[motor]} ({board.name}, channel {board.channels[i]})"
-        if wanted and not pulse:
-            faults.append(f"{where}: no pulses: it was reset, or an error sent it home; check the supply")
-        elif abs(pulse - wanted) > _OFF_BY and self.clock.now() - self._since[motor] > self._settle[motor]:
-            faults.append(
-                f"{where}: pulses of {pulse / 4:g} us, {wanted / 4:g} us were set; widen the channel's min "
-                "and max in the Maestro Control Center"
-            )
+        if what := self._wrong_pulse(motor, pulse):
+            # answers have no checksum: what one flipped bit says does not stop the face
+            single = codec.get_position(board.channels[i], device=board.device, crc=board.crc)
+            if what := self._wrong_pulse(motor, codec.position(ask(board, single, 2), board.name)):
+                where = f"{self.spec.names[motor]} ({board.name}, channel {board.channels[i]})"
+                faults.append(f"{where}: {what}")
         return faults
+
+    def _wrong_pulse(self, motor: int, pulse: int) -> str:
+        """What is wrong with the pulse (0.25 us) that a motor gets, or nothing."""
+        wanted = int(self._units[motor])
+        if wanted and not pulse:
+            return "no pulses: it was reset, or an error sent it home; check the supply"
+        if abs(pulse - wanted) > _OFF_BY and self.clock.now() - self._since[motor] > self._settle[motor]:
+            return (
+                f"pulses of {pulse / 4:g} us, {wanted / 4:g} us were set; widen the channel's min and max in "
+                "the Maestro Control Center"
+            )
+        return ""
 
     def _send_limits(self, board: Board) -> None:
         """Limits of speed (0.25 us per 10 ms) and acceleration (0.25 us per 10 ms per 80 ms), rounded up.

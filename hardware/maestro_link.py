@@ -16,7 +16,7 @@ from facetwin.hardware.wire import Wire
 from facetwin.twin.errors import FaceTwinError
 
 _ON_USB = "on USB use the first of the board's two ports"
-LATE = 0.15  # s, that an answer may come after it was given up on
+LATE = 0.1  # s, that an answer may come after it was given up on
 CHECKS = f"check power, that TX goes to RX and RX to TX, and the baud rate; {_ON_USB}"
 
 

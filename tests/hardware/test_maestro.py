@@ -293,6 +293,25 @@ def test_a_board_that_was_reset_is_a_fault(boards):
         assert "no pulses" in rig.read().faults[0]
 
 
+def test_one_flipped_bit_is_no_fault(boards):
+    line = boards()
+    with rig_on(line) as rig:
+        rig.activate()
+        rig._settle[:] = 0
+        read, flipped = rig.wire.read, []
+
+        def flip(size, timeout=None):
+            answer = bytearray(read(size, timeout))
+            if size == 4 and not flipped:
+                flipped.append(True)
+                answer[3] ^= 2
+            return bytes(answer)
+
+        rig.wire.read = flip
+        assert not rig.read().faults
+        assert flipped
+
+
 def test_a_narrower_range_in_the_board_is_a_fault(boards):
     line = boards(Model(12, highest=8000), Model(13))
     with rig_on(line) as rig:
