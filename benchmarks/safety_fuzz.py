@@ -68,6 +68,16 @@ class Referee:
         self.low, self.high = spec.soft_limits
         self.speed = np.array([m.max_speed for m in spec.motors]) / spec.span
         self.acceleration = np.array([m.max_acceleration for m in spec.motors]) / spec.span
+        boxes = [rule for rule in spec.couplings if isinstance(rule, BoxRule)]
+        lines = [rule for rule in spec.couplings if not isinstance(rule, BoxRule)]
+        sides = [(spec.index(name), low, high) for rule in boxes for name, (low, high) in rule.when]
+        self.first = np.cumsum([0] + [len(rule.when) for rule in boxes])[:-1]
+        self.motor = np.array([m for m, _, _ in sides])
+        self.above = np.array([low if low > 0 else -np.inf for _, low, _ in sides])
+        self.below = np.array([high if high < 1 else np.inf for _, _, high in sides])
+        self.weights = np.array([[dict(r.weights).get(n, 0.0) for n in spec.names] for r in lines])
+        self.weights = self.weights.reshape(len(lines), spec.size)
+        self.most = np.array([rule.at_most for rule in lines])
         self.broken: Counter[str] = Counter()
         self.worst = dict.fromkeys(("limit", "coupling", "speed", "acceleration"), -np.inf)
         self.x, self.v, self.last, self.time = start.copy(), np.zeros(spec.size), 0.0, now
@@ -104,18 +114,9 @@ class Referee:
 
     def _depth(self, c: np.ndarray) -> float:
         """How deep a command is in a forbidden combination; negative: how far from all of them."""
-        depth = -np.inf
-        for rule in self.spec.couplings:
-            if isinstance(rule, BoxRule):
-                inside = np.inf
-                for name, (low, high) in rule.when:
-                    value = c[self.spec.index(name)]
-                    inside = min(inside, value - low if low > 0 else np.inf)
-                    inside = min(inside, high - value if high < 1 else np.inf)
-                depth = max(depth, inside)
-            else:
-                depth = max(depth, sum(w * c[self.spec.index(n)] for n, w in rule.weights) - rule.at_most)
-        return depth
+        over = (self.weights @ c - self.most).max(initial=-np.inf)
+        inside = np.minimum(c[self.motor] - self.above, self.below - c[self.motor])
+        return max(float(over), float(np.minimum.reduceat(inside, self.first).max()))
 
     def _note(self, rule: str, value: float, tolerance: float) -> None:
         self.worst[rule] = max(self.worst[rule], float(value))
@@ -228,7 +229,8 @@ def main() -> None:
         print(f"{name:<8} {'20' if changes else 'table':<8} {'off' if settings else '1 s':<9} {count:>9} "
               f"{referee.judged:>9} {refused:>8} {b['limit']:>6} {b['coupling']:>9} {b['speed']:>6} "
               f"{b['acceleration']:>7}  {near}", flush=True)  # fmt: skip
-    print(f"{broken} broken rules, {time.monotonic() - start:.0f} s, seed {options.seed}")
+    spent = f"{time.process_time():.0f} s CPU, {time.monotonic() - start:.0f} s"
+    print(f"{broken} broken rules, {spent}, seed {options.seed}")
 
 
 if __name__ == "__main__":
