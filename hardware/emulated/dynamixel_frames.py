@@ -112,7 +112,10 @@ def fast_status(parts: list[tuple[int, int, bytes]], count: int) -> bytes:
     """
     each = len(parts[0][2]) + 4
     out = bytearray(bytes([0xFF, 0xFF, 0xFD, 0, 0xFE]) + (1 + count * each).to_bytes(2, "little") + b"\x55")
+    crc = crc16(out)
     for number, error, data in parts:
-        out += bytes([error, number]) + data
-        out += crc16(out).to_bytes(2, "little")
+        part = bytes([error, number]) + data
+        crc = crc16(part, crc)
+        out += part + crc.to_bytes(2, "little")
+        crc = crc16(out[-2:], crc)
     return bytes(out)

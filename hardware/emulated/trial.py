@@ -133,7 +133,7 @@ def trial(rig: Emulated, kind: str, seed: int) -> Outcome:
 
 
 @contextlib.contextmanager
-def _spied(rig: Rig, told: _Told) -> Iterator[None]:
+def _spied(rig: Emulated, told: _Told) -> Iterator[None]:
     write = rig._write
 
     def spy(command: NDArray[np.float64]) -> Any:
