@@ -50,6 +50,7 @@ class Script:
     write_fails: int = 0  # so many calls
     read_fails: int = 0
     faults: tuple[str, ...] = ()
+    load: float = 0.0
     temperature: float = 30.0
     voltage: float = 6.0
     stuck: tuple[str, ...] = ()  # motors that do not follow
@@ -90,7 +91,7 @@ class ScriptedRig(Rig):
             raise TimeoutError("servo 5 is silent")
         n, s = self.spec.size, self.script
         return RigState(
-            self.clock.now(), self._commanded.copy(), self.place.copy(), np.zeros(n),
+            self.clock.now(), self._commanded.copy(), self.place.copy(), np.full(n, s.load),
             np.full(n, s.temperature), np.full(n, s.voltage), s.faults,
         )  # fmt: skip
 

@@ -1,4 +1,5 @@
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from hypothesis.extra.numpy import arrays
 from facetwin.hardware.check import check_rig
 from facetwin.hardware.rig import RigFault
 from facetwin.hardware.safety import SafetyLayer
+from facetwin.hardware.safety_settings import Level, Limit
 from facetwin.hardware.sim import SimRig
 from facetwin.twin.errors import FaceTwinError, UsageError
-from facetwin.twin.spec import load_rig
+from facetwin.twin.spec import LinearRule, load_rig
 
 FACE = load_rig("face26")
 ENDS = st.one_of(st.sampled_from([0.0, 1.0, 0.3, 0.85]), st.floats(-0.5, 1.5))
@@ -326,3 +328,276 @@ def test_the_watchdog_outlives_a_driver_that_breaks():
     assert "a bug in the driver" in rig.fault
     rig.clock.sleep(1.0)
     assert (rig.status.state, rig.inner.script.calls[-1]) == ("open", "release")
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        (None, Limit()),
+        ("off", Limit()),
+        (False, Limit()),
+        (70, Limit(None, Level(70.0))),
+        ((70, 2), Limit(None, Level(70.0, 2.0))),
+        (["stop", 70], Limit(None, Level(70.0))),
+        (("warn", 60, 1.5), Limit(Level(60.0, 1.5))),
+        ({"warn": 60, "stop": [70, 1]}, Limit(Level(60.0), Level(70.0, 1.0))),
+        ({"warn": "off", "stop": 70}, Limit(None, Level(70.0))),
+        (Limit(Level(1.0)), Limit(Level(1.0))),
+    ],
+)
+def test_a_limit_is_written_in_many_ways(given, limit):
+    assert Limit.of(given) == limit
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"watchdog": 0}, "watchdog: bad setting; found 0"),
+        ({"watchdog": float("nan")}, "watchdog: bad setting"),
+        ({"ease_after": None}, "ease_after: bad setting"),
+        ({"longest_step": True}, "longest_step: bad setting"),
+        ({"poll": -0.1}, "poll: bad setting"),
+        ({"temprature": 70}, "no such setting.*did you mean temperature"),
+        ({"temperature": ("halt", 70)}, "expected off, warn or stop"),
+        ({"temperature": float("nan")}, "temperature: bad setting"),
+        ({"temperature": 7000}, "a number from -20 to 200"),
+        ({"voltage": "low"}, "voltage: bad setting"),
+        ({"stall": 0.2}, "a distance and a time"),
+        ({"stall": (0.2, -1)}, "stall: bad setting"),
+        ({"overload": {"warn": (1, 2, 3)}}, "overload: bad setting"),
+        ({"faults": "ignore"}, "faults: bad setting"),
+    ],
+)
+def test_bad_settings_are_named(settings, words):
+    with pytest.raises(UsageError) as error:
+        SafetyLayer(ScriptedRig(), **settings)
+    assert re.search(words, str(error.value))
+    assert "\n" not in str(error.value)
+
+
+WRONG = {  # kind -> setting, script that is beyond it, what is said
+    "temperature": (65, {"temperature": 66.0}, "right_inner_brow|neck_yaw: 66 C, limit 65 C"),
+    "voltage": (5.0, {"voltage": 4.5}, "4.50 V, limit 5 V"),
+    "overload": ((0.8, 0.5), {"load": 0.9}, "load 0.90 of stall, limit 0.8 for 0.5 s"),
+    "stall": ((0.25, 0.5), {"stuck": ("jaw",)}, "jaw: stalled at 0.00, command 0.90"),
+    "faults": (None, {"faults": ("jaw: encoder",)}, "jaw: encoder"),
+}
+
+
+def meanwhile(rig, seconds=2.0):
+    """Somebody writes and never reads."""
+    goal = FACE.rest.copy()
+    goal[FACE.index("jaw")] = 0.9
+    end = rig.clock.now() + seconds
+    while rig.clock.now() < end and not rig.fault:
+        rig.write(goal)
+        rig.clock.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("action", ["off", "warn", "stop"])
+def test_each_limit_can_be_off_or_warn_or_stop(kind, action):
+    value, wrong, words = WRONG[kind]
+    setting = action if kind == "faults" or action == "off" else {action: value}
+    others = {k: "off" for k in WRONG if k != kind}
+    told = []
+    script = Script()
+    rig = active(script, on_warning=told.append, **{**others, kind: setting})
+    for key, what in wrong.items():
+        setattr(script, key, what)
+    meanwhile(rig)
+    if action == "stop":
+        assert re.search(words, rig.fault)
+        assert rig.status.reason == rig.fault
+        rig.clock.sleep(3.0)
+        assert script.calls[-1] == "release"
+        return
+    assert rig.fault == ""
+    assert rig.status.state == "active"
+    if action == "off":
+        assert (told, rig.status.warnings) == ([], ())
+    else:
+        motors = 26 if kind in ("temperature", "voltage", "overload") else 1
+        assert len(told) == len(rig.status.warnings) == motors  # once, however often it is seen
+        assert re.search(words, told[0])
+
+
+@pytest.mark.parametrize(("kind", "at_once"), [("temperature", True), ("overload", True), ("stall", True),
+                                               ("voltage", False), ("faults", False)])  # fmt: skip
+def test_what_would_burn_is_switched_off_and_the_rest_is_held(kind, at_once):
+    value, wrong, _ = WRONG[kind]
+    script = Script()
+    rig = active(script, **{kind: value if kind != "faults" else "stop"})
+    for key, what in wrong.items():
+        setattr(script, key, what)
+    meanwhile(rig)
+    assert rig.status.state == ("open" if at_once else "held")
+    assert script.calls[-1] == ("release" if at_once else "hold")
+
+
+def test_a_warning_that_comes_back_is_told_again():
+    told = []
+    script = Script()
+    rig = active(script, on_warning=told.append, watchdog=None)
+    for temperature in (62.0, 30.0, 63.0):
+        script.temperature = temperature
+        rig.clock.sleep(2.0)
+    assert len(told) == 2 * 26
+    assert rig.status.warnings[0] == "neck_yaw: 63 C, limit 60 C"
+    script.temperature = 30.0
+    rig.clock.sleep(0.5)
+    assert rig.status.warnings  # not gone for long enough
+    rig.clock.sleep(1.0)
+    assert rig.status.warnings == ()
+
+
+def test_warnings_are_logged_where_nobody_asks_for_them(caplog):
+    script = Script(temperature=62.0)
+    rig = active(script)
+    rig.read()
+    assert caplog.messages[0] == "neck_yaw: 62 C, limit 60 C"
+    assert caplog.records[0].name == "facetwin.safety"
+
+
+def test_a_short_dip_below_a_lasting_limit_is_nothing():
+    script = Script()
+    rig = active(script, voltage=(5.0, 0.3), watchdog=None, poll=0.05)
+    for _ in range(5):
+        script.voltage = 4.0
+        rig.clock.sleep(0.2)
+        script.voltage = 6.0
+        rig.clock.sleep(0.2)
+    assert rig.fault == ""
+    script.voltage = 4.0
+    rig.clock.sleep(0.5)
+    assert "4.00 V" in rig.fault
+
+
+def test_a_silent_servo_is_noticed_by_a_program_that_only_writes():
+    script = Script()
+    rig = active(script)
+    script.read_fails = 10**6
+    meanwhile(rig, 1.0)
+    with pytest.raises(RigFault, match=r"latched.*servo 5 is silent"):
+        rig.write(FACE.rest)
+    assert rig.inner.status.state in ("held", "open")
+    rig.clock.sleep(5.0)
+    assert (rig.status.state, rig.inner.status.state) == ("open", "open")
+    assert "servo 5 is silent" in rig.status.reason
+
+
+def test_the_state_is_read_as_often_as_asked_and_no_more():
+    for poll, reads in ((0.2, 10), (0.5, 4), (None, 0)):
+        rig = active(watchdog=None, poll=poll)
+        counted = count_reads(rig.inner)
+        rig.clock.sleep(2.01)
+        assert abs(len(counted) - reads) <= (poll is not None)
+        assert (rig.seen.time > 0) == (poll is not None)
+    rig = active(watchdog=None)
+    counted = count_reads(rig.inner)
+    for _ in range(100):  # who reads by himself is not read for
+        rig.read()
+        rig.clock.sleep(0.02)
+    assert len(counted) == 100
+
+
+def count_reads(rig):
+    counted, read = [], rig._read
+
+    def counting():
+        counted.append(1)
+        return read()
+
+    rig._read = counting
+    return counted
+
+
+def test_the_watchdog_off_motors_can_still_be_switched_off_when_idle():
+    told = []
+    rig = active(watchdog=None, idle_detach=2.0, on_idle=lambda: told.append(1))
+    meanwhile(rig, 3.0)
+    assert rig.status.state == "active"
+    rig.clock.sleep(2.1)
+    assert (rig.status.state, told) == ("open", [1])
+    assert rig.status.reason == "idle for 2 s"
+
+
+def test_a_face_that_cannot_come_to_rest_is_switched_off_all_the_same():
+    rig = active(watchdog=0.5, idle_detach=1.0)
+    rig.inner._write = lambda command: np.full(26, 0.4)  # a driver that goes elsewhere
+    rig.clock.sleep(30.0)
+    assert rig.status.state == "open"
+
+
+def test_rounding_by_the_driver_does_not_stop_slow_motion():
+    spec = FACE.with_({"servo.max_speed": 0.02})  # far less than a unit of the wire in a step
+    rig = active(spec=spec, watchdog=None)
+    write = rig.inner._write
+
+    def rounded(command):
+        write(np.round(command * 500) / 500)
+        return np.round(command * 500) / 500
+
+    rig.inner._write = rounded
+    goal = FACE.rest.copy()
+    goal[FACE.index("jaw")] = 0.1
+    for _ in range(300):
+        rig.clock.sleep(0.02)
+        sent = rig.write(goal)
+    way = (0.02 / spec.span * 6.0)[FACE.index("jaw")]
+    assert way > 0.1
+    assert sent[FACE.index("jaw")] == pytest.approx(0.1, abs=0.002)
+
+
+def test_a_driver_that_stops_short_is_believed():
+    rig = active(watchdog=None)
+    write, jaw = rig.inner._write, FACE.index("jaw")
+
+    def blocked(command):
+        told = command.copy()
+        told[jaw] = min(told[jaw], 0.2)
+        write(told)
+        return told
+
+    rig.inner._write = blocked
+    goal = FACE.rest.copy()
+    goal[jaw] = 0.9
+    for _ in range(50):
+        rig.clock.sleep(0.02)
+        sent = rig.write(goal)
+    assert sent[jaw] == 0.2
+    rig.inner._write = write  # free again: it starts from there, gently
+    rig.clock.sleep(0.02)
+    step = rig.write(goal)[jaw] - 0.2
+    assert 0 < step <= rig.max_acceleration[jaw] * 0.02 * 0.02 + 1e-9
+
+
+def test_goals_are_reached_from_everywhere_and_no_corner_traps():
+    rig = active(watchdog=None)
+    rng = np.random.default_rng(0)
+    for k in range(60):
+        command = rng.choice([0.0, 1.0], 26) if k % 2 else rng.random(26)
+        goal = rig.couplings.project(np.clip(command, rig.lower, rig.upper), rig.lower, rig.upper)
+        for _ in range(60):
+            rig.clock.sleep(0.02)
+            sent = rig.write(command)
+            if np.array_equal(sent, goal):
+                break
+        np.testing.assert_array_equal(sent, goal)
+
+
+def test_a_rig_file_with_rules_that_share_motors_works_too():
+    rules = tuple(
+        LinearRule(name, (("jaw", 1.0), (other, 1.0)), 1.2)
+        for name, other in (("a", "upper_lip_raise"), ("b", "upper_lip_roll"))
+    )
+    spec = FACE.with_({"couplings": rules})
+    rig = active(spec=spec, watchdog=None)
+    assert rig.couplings.packed is None
+    for command in (np.ones(26), np.zeros(26), np.full(26, 0.8)):
+        goal = rig.couplings.project(np.clip(command, rig.lower, rig.upper), rig.lower, rig.upper)
+        for _ in range(60):
+            rig.clock.sleep(0.02)
+            sent = rig.write(command)
+            assert rig.couplings.violations(sent) == ()
+        np.testing.assert_allclose(sent, goal, atol=1e-9)
