@@ -222,7 +222,7 @@ def ask_at(
     bauds: Sequence[int],
     find: Callable[[T, int], list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """What `find` finds at each rate; rates that the adapter cannot do are left out, unless it can do none."""
+    """What `find` finds at each rate; raises only if the adapter can do none of them."""
     out: list[dict[str, Any]] = []
     refused: list[FaceTwinError] = []
     for baud in bauds:
