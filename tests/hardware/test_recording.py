@@ -1,4 +1,7 @@
+import contextlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from fakes import FakeTwin
 
+from facetwin.hardware.names import make_rig
 from facetwin.hardware.recording import Recording, RecordingWriter
 from facetwin.hardware.rig import RigState
 from facetwin.hardware.sim import SimRig
@@ -146,6 +150,98 @@ def test_a_killed_run_loses_at_most_a_second(tmp_path, after):
     assert got.frames()["time"][-1] >= last - 1
     assert np.isfinite(got.landmarks()[: int((last - 1) * 25)]).all()
     assert len(list(got.pictures())) / 25 >= last - 1
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """What a run that was killed after four seconds leaves behind."""
+    folder = tmp_path_factory.mktemp("killed") / "a"
+    code = KILLED.format(here=str(Path(__file__).parent), folder=str(folder))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if float(line) >= 4.0:
+            break
+    process.kill()
+    process.wait()
+    return folder
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 0.97])
+@pytest.mark.parametrize("which", ["rows", "frames", "landmarks"])
+def test_a_piece_that_the_disk_lost_costs_only_itself(killed, tmp_path, which, share):
+    shutil.copytree(killed, folder := tmp_path / "torn")
+    before = Recording(folder)
+    count = {"rows": len(before.rows()["time"]), "frames": len(before.frames()["time"])}
+    piece = sorted((folder / "parts").glob(f"{which}-*.parquet"))[-1]
+    piece.write_bytes(piece.read_bytes()[: int(piece.stat().st_size * share)])
+    got = Recording(folder)
+    rows, frames, landmarks = got.rows(), got.frames(), got.landmarks()
+    assert got.lost == (piece.name,)
+    assert len(rows["time"]) >= count["rows"] - (
+        26 if which == "rows" else 0
+    )  # half a second and the row that ends it
+    assert len(frames["time"]) >= count["frames"] - (14 if which == "frames" else 0)
+    assert len(landmarks) == len(frames["time"])
+    assert before.lost == ()
+
+
+def test_a_film_torn_anywhere_gives_the_pictures_before_the_tear(killed, tmp_path):
+    shutil.copytree(killed, folder := tmp_path / "torn")
+    film = folder / "camera.mp4.part"
+    whole = film.read_bytes()
+    pictures = list(Recording(folder).pictures())
+    last = len(pictures)
+    for size in [*range(len(whole), 0, -max(len(whole) // 23, 1)), 40, 8, 1, 0]:
+        film.write_bytes(whole[:size])
+        got = list(Recording(folder).pictures())
+        assert len(got) <= last
+        for k, image in enumerate(got[:-1]):  # the very last may be half there
+            np.testing.assert_array_equal(image, pictures[k])
+        assert len(got) >= (size / len(whole) * len(pictures)) - 26  # at most two fragments
+        last = len(got)
+    assert last == 0
+
+
+def test_killed_while_it_is_finished_it_opens_all_the_same(tmp_path, monkeypatch):
+    for stop in range(6):
+        out = RecordingWriter(tmp_path / str(stop), FACE, fps=25)
+        for k in range(60):
+            out.write(k / 50, FACE.rest, FACE.rest, state(k / 50, FACE.rest))
+            if k % 2 == 0:
+                out.landmarks(out.picture(k / 50, picture(k // 2)), None)
+        left, replace = [stop], os.replace
+
+        def dying(a, b, left=left, replace=replace):
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            replace(a, b)
+
+        out.flush()
+        monkeypatch.setattr("facetwin.hardware.recording.os.replace", dying)
+        with contextlib.suppress(KeyboardInterrupt):
+            out.close()
+        monkeypatch.undo()
+        got = Recording(tmp_path / str(stop))
+        assert len(got.rows()["time"]) == 60
+        assert len(got.frames()["time"]) == 30
+        assert got.landmarks().shape == (30, 478, 3)
+        assert len(list(got.pictures())) == 30
+        assert got.complete == (stop > 4)
+
+
+def test_a_killed_run_plays_back(killed):
+    rig = make_rig(f"replay:{killed}")
+    with rig:
+        rig.activate()
+        end = rig.duration
+        assert end > 3.0
+        for _ in range(int(end * 10) - 5):
+            rig.clock.sleep(0.1)
+            np.testing.assert_allclose(rig.read().measured, FACE.rest, rtol=1e-6)
+            if rig.place < end - 1.0:
+                assert rig.capture().image.shape == (24, 32, 3)
 
 
 def test_a_slow_run_is_flushed_too(tmp_path, monkeypatch):

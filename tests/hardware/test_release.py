@@ -7,7 +7,12 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fakes import Script, ScriptedRig
+
+from facetwin.hardware.rig import RigFault
+from facetwin.twin.errors import FaceTwinError
 
 PROGRAM = """
 import os, signal, sys, time
@@ -78,3 +83,191 @@ def test_a_handler_of_the_program_is_left_alone():
     code, lines = run(end, signal.SIGTERM, rigs=2)
     assert code == 7
     assert lines.count("released") == 2
+
+
+def test_a_release_that_is_interrupted_is_finished():
+    end = """
+    class Slow(Loud):
+        calls = 0
+        def _release(self):
+            Slow.calls += 1
+            os.write(1, b"try\\n")
+            if Slow.calls == 1:
+                time.sleep(30)
+            os.write(1, b"released\\n")
+    rig = Slow().open()
+    rig.activate()
+    os.write(1, b"active\\n")
+    rig.release()
+    """
+    code, lines = run(end, signal.SIGINT, rigs=3)  # the second is released at the end too
+    assert code == -signal.SIGINT
+    assert lines.count("try") >= 2
+    assert lines.count("released") >= 2
+
+
+def test_a_release_that_failed_is_tried_again_at_the_end():
+    end = """
+    class Pulled(Loud):
+        back = False
+        def _release(self):
+            if not Pulled.back:
+                raise OSError("cable pulled")
+            os.write(1, b"released\\n")
+    rig = Pulled().open()
+    rig.activate()
+    try:
+        rig.release()
+    except Exception as error:
+        assert "cable pulled" in str(error) and "cable pulled" in rig.status.reason
+        os.write(1, b"failed\\n")
+    Pulled.back = True
+    """
+    code, lines = run(end)
+    assert code == 0
+    assert lines[:3] == ["active", "failed", "released"]
+
+
+def test_terminated_while_it_is_being_switched_on():
+    end = """
+    class Late(Loud):
+        def _activate(self, present):
+            os.write(1, b"switching\\n")
+            time.sleep(30)
+    Late().open().activate()
+    """
+    code, lines = run(end, signal.SIGTERM, rigs=2)
+    assert code == 128 + signal.SIGTERM
+    assert lines[:2] == ["active", "switching"]
+    assert lines.count("released") >= 2
+
+
+def test_a_rig_that_another_thread_switched_on():
+    end = """
+    import threading
+    rig = Loud().open()
+    thread = threading.Thread(target=rig.activate)
+    thread.start(); thread.join()
+    os.write(1, b"active\\n")
+    time.sleep(30)
+    """
+    code, lines = run(end, signal.SIGTERM, rigs=2)
+    assert code == 128 + signal.SIGTERM
+    assert lines.count("released") == 2
+
+
+def test_a_thread_that_hangs_in_the_driver_does_not_keep_the_motors_on():
+    end = """
+    import threading
+    import facetwin.hardware.rig as module
+    module._PATIENCE = 0.3
+    class Hangs(Loud):
+        def _write(self, command):
+            time.sleep(60)
+    rig = Hangs().open()
+    rig.activate()
+    threading.Thread(target=rig.write, args=(rig.spec.rest,), daemon=True).start()
+    time.sleep(0.2)
+    os.write(1, b"hanging\\n")
+    """
+    code, lines = run(end)
+    assert code == 0
+    assert lines[:2] == ["active", "hanging"]
+    assert lines.count("released") == 2
+
+
+def test_a_forked_child_may_not_use_its_parents_rig():
+    end = """
+    from facetwin.twin.errors import FaceTwinError
+    rig = Loud().open()
+    rig.activate()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            rig.write(rig.spec.rest)
+        except FaceTwinError as error:
+            assert "another process" in str(error)
+            os.write(1, b"refused\\n")
+        rig.release()
+        rig.close()
+        os.write(1, b"child\\n")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert rig.status.state == "active"
+    os.write(1, b"parent\\n")
+    """
+    code, lines = run(end)
+    assert code == 0
+    assert lines[:4] == ["active", "refused", "child", "parent"]
+    assert lines.count("released") == 2
+
+
+# --- within one process ---------------------------------------------------------------------------
+
+
+def test_what_ended_a_block_is_not_hidden_by_a_release_that_fails():
+    class Oops(Exception):
+        pass
+
+    rig = ScriptedRig()
+    rig._release = lambda: (_ for _ in ()).throw(OSError("cable pulled"))
+
+    def run_into_it():
+        with rig:
+            rig.activate()
+            raise Oops
+
+    with pytest.raises(Oops):
+        run_into_it()
+    assert rig.status.state == "closed"
+    assert "cable pulled" in rig.status.reason
+
+
+def test_a_motor_that_cannot_be_switched_off_is_told():
+    script = Script(write_fails=10**6)
+    rig = ScriptedRig(script=script)
+    rig._release = rig._hold = lambda: (_ for _ in ()).throw(OSError("cable pulled"))
+    rig.open()
+    rig.activate()
+    with pytest.raises(RigFault, match="servo 5 is silent"):
+        rig.write(rig.spec.rest)
+    assert rig.status.state == "open"
+    assert "servo 5 is silent" in rig.status.reason
+    assert "release failed: cable pulled" in rig.status.reason
+
+
+def test_reads_that_fail_are_counted_apart_from_writes_that_work():
+    script = Script()
+    rig = ScriptedRig(script=script)
+    rig.open()
+    rig.activate()
+    script.read_fails = 10**6
+    with pytest.raises(RigFault):
+        rig.read()
+    assert rig.status.state == "held"
+    rig.write(rig.spec.rest)  # a blind face goes on once, not for ever
+    with pytest.raises(RigFault):
+        rig.read()
+    assert rig.status.state == "open"
+    assert script.calls[-1] == "release"
+
+
+def test_a_failed_opening_tells_its_own_reason():
+    rig = ScriptedRig()
+    rig._open = lambda: (_ for _ in ()).throw(OSError("no such port"))
+    rig._close = lambda: (_ for _ in ()).throw(OSError("was never open"))
+    with pytest.raises(OSError, match="no such port"):
+        rig.open()
+    assert rig.status.state == "closed"
+
+
+@pytest.mark.parametrize("told", [np.zeros(3), np.full(26, np.nan)])
+def test_a_driver_that_says_nonsense_about_what_it_sent_is_caught(told):
+    rig = ScriptedRig()
+    rig._write = lambda command: told
+    rig.open()
+    rig.activate()
+    before = rig._commanded.copy()
+    with pytest.raises(FaceTwinError, match="does not tell what it sent"):
+        rig.write(rig.spec.rest)
+    np.testing.assert_array_equal(rig._commanded, before)
