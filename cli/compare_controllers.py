@@ -63,14 +63,18 @@ def prepare(spec: RigSpec, sound: Path, seconds: float, *, seed: int = 0) -> Con
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     pictures = min(pictures, len(samples) // STEP)
     if pictures < 25:
-        raise UsageError("too short to rank controllers by", where=sound, found=f"{len(samples) / 16000:.1f} s",
-                         expected="at least 1 s")  # fmt: skip
+        raise UsageError(
+            "too short to rank controllers by", where=sound, found=f"{len(samples) / 16000:.1f} s",
+            expected="at least 1 s",
+        )  # fmt: skip
     wish = SpeechModel.load(80)(samples)[:pictures]
     commands = rivals(SpeechController(spec), wish, loudness(samples, pictures), seed=seed)
     return Contest(wish, commands)
 
 
-def play_contest(rig: Rig, watcher: Watcher, contest: Contest, *, name: str, seed: int = 0) -> dict[str, Seen]:
+def play_contest(
+    rig: Rig, watcher: Watcher, contest: Contest, *, name: str, seed: int = 0
+) -> dict[str, Seen]:
     """Play every controller on an activated rig, one after the other; what the mirror showed of each."""
     seen = {}
     with ExitStack() as stack:

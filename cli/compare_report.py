@@ -31,7 +31,11 @@ def write_report(
     played: Program,
 ) -> list[str]:  # fmt: skip
     """Write ``report.html``, ``comparison.json`` and the plots beside them; returns their paths."""
-    plots = {"latency.png": _latency(first[0]), "motors.png": _motors(first[0]), "traces.png": _traces(first[0])}
+    plots = {
+        "latency.png": _latency(first[0]),
+        "motors.png": _motors(first[0]),
+        "traces.png": _traces(first[0]),
+    }
     if first[0].groups:
         plots["landmarks.png"] = _groups(first[0], None if second is None else second[0])
         plots["clip.png"] = _clip(first[0], None if second is None else second[0])
@@ -45,7 +49,8 @@ def write_report(
 
 def print_result(result: dict[str, Any]) -> None:
     """The comparison for people."""
-    print(f"{result['rig']} against its twin, {result['seconds']:.0f} s, {result['pictures']['rig']} pictures")
+    pictures = f"{result['pictures']['rig']} pictures"
+    print(f"{result['rig']} against its twin, {result['seconds']:.0f} s, {pictures}")
     for title, key in (("", "compared"), ("after calibration", "calibrated")):
         part = result[key]
         if part is None:
@@ -116,9 +121,9 @@ def _html(result: dict[str, Any], plots: dict[str, bytes]) -> str:
         ),
         _section(
             "Motors",
-            "Gain: motion of the rig for motion of the twin. Left: root mean square between both in commands, "
-            "delay and gain taken out. A dead band or a play is only as good as its standard deviation in "
-            "comparison.json.",
+            "Gain: motion of the rig for motion of the twin. Left: root mean square between both in "
+            "commands, delay and gain taken out. A dead band or a play is only as good as its standard "
+            "deviation in comparison.json.",
             images["motors.png"] + _motor_table(result),
         ),
         _section(
@@ -130,7 +135,8 @@ def _html(result: dict[str, Any], plots: dict[str, bytes]) -> str:
     ]
     if "landmarks.png" in images:
         parts.append(_section(
-            "Landmarks", "Mean distance of twin and rig, each from its own rest face, the delay taken out, in u.",
+            "Landmarks",
+            "Mean distance of twin and rig, each from its own rest face, the delay taken out, in u.",
             images["landmarks.png"] + _group_table(result) + images["clip.png"],
         ))  # fmt: skip
     if "controllers.png" in images:
@@ -143,13 +149,14 @@ def _html(result: dict[str, Any], plots: dict[str, bytes]) -> str:
     if result["calibration"] is not None:
         changed = result["calibration"]["changed"]
         rows = tuple((key, (value,)) for key, value in changed.items())
-        parts.append(_section("Calibrated table", f"{len(rows)} numbers differ: {result['calibration']['rig']}",
-                              _table(Table("Changed", ("value",), rows, ("",)))))  # fmt: skip
+        lead = f"{len(rows)} numbers differ: {result['calibration']['rig']}"
+        table = _table(Table("Changed", ("value",), rows, ("",)))
+        parts.append(_section("Calibrated table", _text(lead), table))
     notes = "".join(f"<li>{_text(note)}</li>" for note in result["notes"])
     title = f"{result['rig']} against its twin"
     lead = (
-        f"table {result['table']}, {result['seconds']:.0f} s, {result['pictures']['rig']} pictures of the rig, "
-        f"{result['pictures']['twin']} of the twin; {result['kept_time']}; lengths in {result['unit']}"
+        f"table {result['table']}, {result['seconds']:.0f} s, {result['pictures']['rig']} pictures of the "
+        f"rig, {result['pictures']['twin']} of the twin; {result['kept_time']}; lengths in {result['unit']}"
     )
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
@@ -317,7 +324,8 @@ def _ranks(first: dict[str, Any], second: dict[str, Any] | None) -> bytes:
         for ranks, colour, label in ((first, TWIN, "twin"), (second, AGAIN, "calibrated twin")):
             if ranks is not None:
                 pairs = ranks[metric]["scores"].values()
-                axes.plot([s["rig"] for s in pairs], [s["twin"] for s in pairs], "o", color=colour, label=label)
+                own, theirs = ([s[key] for s in pairs] for key in ("rig", "twin"))
+                axes.plot(own, theirs, "o", color=colour, label=label)
         for name, s in r["scores"].items():
             axes.annotate(name, (s["rig"], s["twin"]), fontsize=6, xytext=(4, 3), textcoords="offset points")
         ends = [v for s in r["scores"].values() for v in s.values()]

@@ -79,6 +79,7 @@ def run(options: RigCompare) -> int:
     _check(options)
     rig = SafetyLayer(make_rig(options.rig, **sized(options.rig, options.size)))
     check_able(rig, options.rig, options.may_move)
+    twin = _twin(options, rig.spec, rig.capabilities.camera)
     played = program(rig.spec, options.motors, babble=BABBLE if options.calibrate else 0.0, seed=options.seed)
     notes: list[str] = []
     contest: Contest | None = None
@@ -97,12 +98,11 @@ def run(options: RigCompare) -> int:
     with Watcher(gentle=real) as watcher:
         on_rig, rig_seen = _play(rig, watcher, played, contest, options, options.out / "rig", options.rig)
     with Watcher() as watcher:
-        twin = _twin(options, rig.spec, rig.capabilities.camera)
         on_twin, twin_seen = _play(twin, watcher, played, contest, options, options.out / "twin", "twin")
         first = _compare(on_twin, on_rig, played, contest, twin_seen, rig_seen)
         second, calibration = None, None
         if options.calibrate:
-            calibration, body = _calibrate(options, rig.spec, twin)
+            calibration, body = _calibrate(options, rig.spec)
             folder = options.out / "calibrated twin"
             again, seen = _play(twin, watcher, played, contest, options, folder, "calibrated twin", body)
             second = _compare(again, on_rig, played, contest, seen, rig_seen)
@@ -179,6 +179,8 @@ def _twin(options: RigCompare, spec: RigSpec, camera: tuple[int, int, int] | Non
     if twin.spec.names != spec.names:
         raise UsageError("a twin with other motors", where="--twin", found=options.twin,
                          expected=f"the {spec.size} motors of {spec.name}")  # fmt: skip
+    if options.calibrate and not isinstance(twin.inner, SimRig):
+        raise UsageError("only a simulated twin can be calibrated", where="--twin", found=options.twin)
     return twin
 
 
@@ -227,14 +229,11 @@ def _compare(
     return compare(twin.side, rig.side, played), ranks
 
 
-def _calibrate(options: RigCompare, spec: RigSpec, twin: Any) -> tuple[dict[str, Any], RigSpec]:
+def _calibrate(options: RigCompare, spec: RigSpec) -> tuple[dict[str, Any], RigSpec]:
     """Calibrate from the rig's recording, by `facetwin rig calibrate`; its result, and the table."""
     from facetwin.cli import rig_calibrate
-    from facetwin.hardware.sim import SimRig
     from facetwin.twin.spec import load_rig
 
-    if not isinstance(getattr(twin, "inner", None), SimRig):
-        raise UsageError("only a simulated twin can be calibrated", where="--twin", found=options.twin)
     table = str(spec.source) if Path(str(spec.source)).is_file() else spec.name
     asked = rig_calibrate.RigCalibrate(options.out / "rig", table, out=options.out / "calibrated", json=True)
     said = io.StringIO()

@@ -27,6 +27,8 @@ class Paced:
         Deadlines, and those whose work was not done when the next one came.
     late_p50, late_p99, late_max : float, s
         By how much ticks began after their deadlines.
+    late_last : float, s
+        That of the last tick: what a loop that drifts ends with.
     work_p50, work_p99, work_max : float, s
         From a tick's beginning to the next wait.
     drift : float, s
@@ -39,6 +41,7 @@ class Paced:
     late_p50: float
     late_p99: float
     late_max: float
+    late_last: float
     work_p50: float
     work_p99: float
     work_max: float
@@ -55,7 +58,8 @@ class Paced:
             return "p50 {:.2f}, p99 {:.2f}, max {:.2f} ms".format(*(1e3 * t for t in times))
 
         return (
-            f"{self.ticks} ticks at {self.rate:g} Hz, {self.missed} missed ({100 * self.share_missed:.3f} %); "
+            f"{self.ticks} ticks at {self.rate:g} Hz, {self.missed} missed "
+            f"({100 * self.share_missed:.3f} %); "
             f"late {ms(self.late_p50, self.late_p99, self.late_max)}; "
             f"work {ms(self.work_p50, self.work_p99, self.work_max)}; drift {1e3 * self.drift:.3f} ms"
         )
@@ -110,18 +114,15 @@ class Pace:
     def report(self) -> Paced:
         """What it was like so far."""
         if not self._late:
-            return Paced(self.rate, 0, 0, *[0.0] * 7)
+            return Paced(self.rate, 0, 0, *[0.0] * 8)
         late, period = np.array(self._late), 1 / self.rate
-        work = np.array(self._work if self._work else [0.0])
-        if self._began is not None and len(self._work) < len(self._late):
-            work = np.append(work, self.clock.now() - self._began) if self._work else work
-        n = min(len(late), len(work))
-        missed = int((late[:n] + work[:n] > period + 1e-9).sum())
+        work = np.array([*self._work, self.clock.now() - (self._began or 0.0)])
+        missed = int((late + work > period + 1e-9).sum())
         tenth = max(1, len(late) // 10)
         drift = float(np.median(late[-tenth:]) - np.median(late[:tenth]))
         return Paced(
             self.rate, len(late), missed, *(float(np.percentile(late, p)) for p in (50, 99, 100)),
-            *(float(np.percentile(work, p)) for p in (50, 99, 100)), drift,
+            float(late[-1]), *(float(np.percentile(work, p)) for p in (50, 99, 100)), drift,
         )  # fmt: skip
 
     def __enter__(self) -> Pace:

@@ -48,8 +48,8 @@ SURE = 0.02
 class Side:
     """One of both: the table it believes in, and what was recorded of it; time 0 is the program's start.
 
-    `data.measured` may have times of its own (`read_time`, float64 [shape=(T,), s]); `zero` is the time of the
-    program's start on the rig's clock, s.
+    `data.measured` may have times of its own (`read_time`, float64 [shape=(T,), s]); `zero` is the time of
+    the program's start on the rig's clock, s.
     """
 
     spec: RigSpec

@@ -19,8 +19,8 @@ from facetwin.twin.spec import RigSpec
 
 Floats = NDArray[np.float64]
 
-#: commands a second: no divisor or multiple of a hobby servo's 50 pulses, so that commands meet pulses at every
-#: phase, and a latency is the average over them
+#: commands a second: no divisor or multiple of a hobby servo's 50 pulses, so that commands meet pulses at
+#: every phase, and a latency is the average over them
 RATE = 47.0
 #: s at rest before and after all, s of one motor's turn, s of the expression clip
 REST, TURN, CLIP = 1.0, 5.4, 6.0
