@@ -25,6 +25,7 @@ from facetwin.twin.couplings import Couplings
 from facetwin.twin.errors import FaceTwinError
 
 Change = dict[str, tuple[float, float]]
+_Noted = list[tuple[str, Floats, Floats]]  # rule, before, after
 _PERIOD = 0.02  # s, how often the watchdog looks
 _ROUNDING = 0.005  # commands: a driver that sent something so near only rounded it
 _STUCK = 20.0  # s, longest way to rest
@@ -53,9 +54,6 @@ class SafetyLayer(Rig):
     Attributes
     ----------
     settings : SafetySettings
-    last_change : dict
-        What the last `write` did to the command: rule -> {motor: (before, after)}. Rules: ``range``,
-        ``soft limit``, ``coupling: NAME``, ``speed``, ``acceleration``, ``coupling on the way``.
     fault : str
         Why it refuses to move, or empty.
     seen : RigState or None
@@ -86,7 +84,7 @@ class SafetyLayer(Rig):
         self.lower, self.upper = rig.spec.soft_limits
         self.max_speed = np.array([m.max_speed for m in rig.spec.motors]) / rig.spec.span  # commands/s
         self.max_acceleration = np.array([m.max_acceleration for m in rig.spec.motors]) / rig.spec.span
-        self.last_change: dict[str, Change] = {}
+        self._noted: _Noted = []
         self.fault = ""
         self.seen: RigState | None = None
         self._faulty_since = 0.0
@@ -106,6 +104,25 @@ class SafetyLayer(Rig):
     def longest_step(self) -> float:
         """The most time (s) that a step may make use of."""
         return self.settings.longest_step
+
+    @property
+    def last_change(self) -> dict[str, Change]:
+        """What the last `write` did to the command: rule -> {motor: (before, after)}.
+
+        Rules: ``range``, ``soft limit``, ``coupling: NAME``, ``speed``, ``acceleration``, ``coupling on the
+        way``.
+        """
+        out: dict[str, Change] = {}
+        if self.status.clipped:
+            out["range"] = dict(self.status.clipped)
+        for rule, before, after in self._noted:
+            where = np.flatnonzero(before != after)
+            if not len(where):
+                continue
+            change = {self.spec.names[i]: (float(before[i]), float(after[i])) for i in where}
+            broken = self.couplings.violations(before) if rule == "coupling" else ()
+            out.update({f"coupling: {name}": change for name in broken} if broken else {rule: change})
+        return out
 
     @property
     def capabilities(self) -> Capabilities:
@@ -157,12 +174,10 @@ class SafetyLayer(Rig):
         gap = self._time - self._from_time
         if self._stage:  # after the watchdog it starts gently
             gap = min(gap, _PERIOD)
-        changes: dict[str, Change] = {}
-        if self.status.clipped:
-            changes["range"] = dict(self.status.clipped)
-        goal = self._goal(command, changes)
-        sent = self._move(goal, gap, self.max_speed, changes)
-        self.last_change = changes
+        noted: _Noted = []
+        goal = self._goal(command, noted)
+        sent = self._move(goal, gap, self.max_speed, noted)
+        self._noted = noted
         self._written, self._stage = now, ""
         return sent
 
@@ -198,17 +213,16 @@ class SafetyLayer(Rig):
 
     # --- the way of a command ----------------------------------------------------------------------
 
-    def _goal(self, command: Floats, changes: dict[str, Change]) -> Floats:
+    def _goal(self, command: Floats, noted: _Noted) -> Floats:
         soft = np.clip(command, self.lower, self.upper)
-        self._note(changes, "soft limit", command, soft)
-        goal = soft
-        if not self.couplings.allowed(soft):
-            goal = self.couplings.project(soft, self.lower, self.upper)
-            for name in self.couplings.violations(soft):
-                self._note(changes, f"coupling: {name}", soft, goal)
+        noted.append(("soft limit", command, soft))
+        if self.couplings.allowed(soft):
+            return soft
+        goal = self.couplings.project(soft, self.lower, self.upper)
+        noted.append(("coupling", soft, goal))
         return goal
 
-    def _move(self, goal: Floats, gap: float, speed: Floats, changes: dict[str, Change]) -> Floats:
+    def _move(self, goal: Floats, gap: float, speed: Floats, noted: _Noted) -> Floats:
         """Send the next step towards a goal, `gap` s after `self._from`; returns what was sent."""
         x, v, held, last = self._from
         if gap > self.settings.longest_step:  # it stood
@@ -221,7 +235,7 @@ class SafetyLayer(Rig):
         )
         if reason.any():
             for code, rule in _RULES.items():
-                self._note(changes, rule, goal, np.where(reason == code, out, goal))
+                noted.append((rule, goal, np.where(reason == code, out, goal)))
         try:
             sent = self.inner.write(out)
         except FaceTwinError as error:
@@ -251,12 +265,6 @@ class SafetyLayer(Rig):
         self._idle_since: float | None = None
         self._watch.reset()
         self.status.warnings = ()
-
-    def _note(self, changes: dict[str, Change], rule: str, before: Floats, after: Floats) -> None:
-        where = np.flatnonzero(before != after)
-        if len(where):
-            names = self.spec.names
-            changes[rule] = {names[i]: (float(before[i]), float(after[i])) for i in where}
 
     # --- what it watches ---------------------------------------------------------------------------
 
@@ -304,7 +312,7 @@ class SafetyLayer(Rig):
     def _ease(self, now: float, silent: float) -> None:
         self._from, self._from_time, self._time = self._now, self._time, now
         slow = np.minimum(self.max_speed, self.settings.ease_speed)
-        self._move(self.spec.rest, now - self._from_time, slow, {})
+        self._move(self.spec.rest, now - self._from_time, slow, [])
         there = np.array_equal(self._now[0], self.spec.rest)
         if there or silent > _STUCK + (self.settings.watchdog or 0) + self.settings.ease_after:
             self._stage, self._idle_since = "rest", now
