@@ -1,5 +1,6 @@
 # make demo    install everything into .venv, then speak the sample recording into out/demo
 # make test    the tests that need no hardware, no GPU and no patience
+# make hil     hardware in the loop, on emulated rigs: HIL_RIGS="my_face.toml" HIL_ARGS=--may-move for a real one
 # make lint    ruff; make types: mypy; make setup: the installation alone
 #
 # PYTHON=python3.10 picks another interpreter (3.10 and 3.11 work).
@@ -11,6 +12,7 @@ STAMP  := $(VENV)/.installed
 TORCH  := $(shell sed -n 's/^ *"\(torch==[0-9.]*\)",/\1/p' pyproject.toml)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 FOLDERS := assets cli envs hardware policies twin
+HIL_RIGS ?= emulated:maestro emulated:dynamixel
 DEMO   := assets/speech/sample.wav
 
 # one picture at a time on few cores: thread pools of the libraries only get in each other's way
@@ -18,13 +20,18 @@ export PYOPENGL_PLATFORM ?= egl
 export OMP_NUM_THREADS ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types setup system clean
+.PHONY: demo test hil lint types setup system clean
 
 demo: setup
 	$(BIN)/facetwin speak $(DEMO) --out out/demo
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# each rig climbs the whole ladder, also if the one before it fell
+hil: setup
+	@status=0; for rig in $(HIL_RIGS); do echo "hil: $$rig"; \
+	  $(BIN)/python -m pytest -m hil tests/hil --rig "$$rig" $(HIL_ARGS) || status=1; done; exit $$status
 
 lint: setup
 	$(BIN)/ruff check .
