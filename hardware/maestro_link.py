@@ -64,7 +64,7 @@ def ask(board: Board, question: bytes, size: int, timeout: float | None = None) 
     """
     wire = board.wire
     if wire.owed:
-        wire.read(wire.owed, max(LATE, 3 * wire.timeout))
+        wire.read(wire.owed, max(LATE, 2 * wire.timeout))
         wire.discard()
     elif wire.discard():
         wire.settle()

@@ -32,7 +32,7 @@ def boards():
 
 
 def rig_on(line, **more):
-    return MaestroRig(line.port, **{"timeout": 0.03, **more})
+    return MaestroRig(line.port, **{"timeout": 0.15, **more})  # the line is a thread on a busy machine
 
 
 def pulses(line):
@@ -40,7 +40,7 @@ def pulses(line):
     return [line.boards[m.bus].pulses.get(m.channel, 0) for m in load_rig().motors]
 
 
-@pytest.mark.parametrize("crc", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("crc", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_it_keeps_the_rules_of_every_rig(boards, crc):
     line = boards(crc=crc)
     rig = rig_on(line, crc=crc)
@@ -114,7 +114,7 @@ def test_limits_are_the_tables(boards):
 
 def test_two_ports(boards):
     first, second = boards(Model(12)), boards(Model(12))
-    rig = MaestroRig(f"{first.port},{second.port}", timeout=0.03)
+    rig = MaestroRig(f"{first.port},{second.port}", timeout=0.15)
     with rig:
         rig.activate()
         rig.write(rig.spec.rest)
@@ -127,7 +127,7 @@ def test_two_ports(boards):
 def test_a_board_alone_is_found_whatever_its_number(boards):
     spec = one_board(20)
     line = boards(Model(99))
-    with MaestroRig(line.port, table=spec, timeout=0.03) as rig:
+    with MaestroRig(line.port, table=spec, timeout=0.15) as rig:
         rig.activate()
         assert rig.boards[0].device is None  # compact protocol
         assert line.boards[0].pulses[19]
@@ -135,7 +135,7 @@ def test_a_board_alone_is_found_whatever_its_number(boards):
 
 def test_the_micro_gets_single_targets(boards):
     line = boards(Model(12, channels=6))
-    with MaestroRig(line.port, table=one_board(6), timeout=0.03) as rig:
+    with MaestroRig(line.port, table=one_board(6), timeout=0.15) as rig:
         rig.activate()
         rig.write(rig.spec.rest)
         rig.read()
@@ -252,7 +252,7 @@ def test_a_late_answer_is_not_taken_for_the_next(boards):
     with rig_on(line) as rig:
         for motor, unit in zip(rig.spec.motors, rig.wiring.units(there)):
             line.boards[motor.bus].pulses[motor.channel] = int(unit)
-        for late in (0.04, 0.06, 0.09):
+        for late in (0.2, 0.3, 0.4):
             retries = rig.status.retries
             line.late = late
             assert np.allclose(rig.read().commanded, there, atol=1e-3)
@@ -291,6 +291,21 @@ def test_a_board_that_was_reset_is_a_fault(boards):
         rig.activate()
         line.boards[0].pulses.clear()
         assert "no pulses" in rig.read().faults[0]
+
+
+def test_pulses_on_their_way_are_no_fault_those_that_never_come_are(boards):
+    line = boards()
+    with rig_on(line) as rig:
+        rig.activate()
+        rig._since[:] = -1e9
+        rig._settle[:] = 0.4
+        for board in line.boards:
+            board.deaf_to.add(0x9F)  # the command is lost
+        command = np.clip(rig.spec.rest + 0.3, 0, 1)
+        rig.write(command)
+        assert not rig.read().faults
+        rig.clock.sleep(0.5)
+        assert "were set" in rig.read().faults[0]
 
 
 def test_one_flipped_bit_is_no_fault(boards):
@@ -334,6 +349,7 @@ def test_a_silent_board_is_held_then_released(boards):
     with rig_on(line) as rig:
         rig.activate()
         line.boards[1].silent = True
+        rig.wire.timeout = 0.03
         with pytest.raises(RigFault, match="Maestro 13"):
             rig.read()
         assert rig.status.state == "held"
@@ -341,7 +357,7 @@ def test_a_silent_board_is_held_then_released(boards):
             rig.read()
         assert rig.status.state == "open"
         assert not any(line.boards[0].pulses.values())
-        line.boards[1].silent = False
+        line.boards[1].silent, rig.wire.timeout = False, 0.15
         rig.activate()
         assert rig.status.state == "active"
 
@@ -349,7 +365,7 @@ def test_a_silent_board_is_held_then_released(boards):
 def test_a_pulled_cable(boards, tmp_path):
     line, link = boards(), tmp_path / "maestro"
     link.symlink_to(line.port)
-    rig = MaestroRig(str(link), timeout=0.03)
+    rig = MaestroRig(str(link), timeout=0.15)
     rig.open()
     rig.activate()
     line.pull()
