@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetwin.twin.errors import UsageError
-from facetwin.twin.spec import RigSpec
+from facetwin.twin.spec import RigSpec, load_rig
 from facetwin.twin.spec_table import suggest
 
 Ints = NDArray[np.int64]
@@ -128,7 +128,8 @@ def wiring_of(spec: RigSpec, kind: str, changes: Mapping[str, Mapping[str, float
     Notes
     -----
     A table of absolute hobby degrees (0 to 180, as ``emo23``) does not fit around zero: where more motors
-    fit that way, servo angle 90 degrees is the middle of all of them.
+    fit that way, servo angle 90 degrees is the middle of all of them. For a part of a table (a bus of a face
+    file) the whole of its file decides: its motors must not go elsewhere when they hang on another bus.
     """
     if kind not in KINDS:
         raise UsageError("no such kind of wiring", found=kind, expected="one of " + ", ".join(KINDS),
@@ -147,9 +148,10 @@ def wiring_of(spec: RigSpec, kind: str, changes: Mapping[str, Mapping[str, float
         bus[i], channel[i] = own.get("bus", bus[i]), own.get("channel", channel[i])
         low[i], high[i] = own.get("low", low[i]), own.get("high", high[i])
     per_rad = per_rad * sign
+    degrees = _degrees(_whole(spec), k)
     for i, name in enumerate(spec.names):
         # in a table of hobby degrees servo angle 90 degrees is the middle: sign x per_rad is per rad of that
-        middle = zero[i] - sign[i] * per_rad[i] * math.pi / 2 if _degrees(spec, k) else zero[i]
+        middle = zero[i] - sign[i] * per_rad[i] * math.pi / 2 if degrees else zero[i]
         zero[i] = given.get(name, {}).get("zero", middle)
     wiring = Wiring(
         bus=_frozen(bus), channel=_frozen(channel), zero=_frozen(zero), per_rad=_frozen(per_rad),
@@ -184,6 +186,17 @@ def _number(value: Any, where: str, *, whole: bool) -> None:
     if not good or not math.isfinite(value) or (whole and value != int(value)):
         raise UsageError("bad value", where=where, found=value,
                          expected="a whole number" if whole else "a finite number")  # fmt: skip
+
+
+def _whole(spec: RigSpec) -> RigSpec:
+    """The table that a part of one comes from, as far as its file tells."""
+    if not spec.source:
+        return spec
+    try:
+        whole = load_rig(spec.source)
+    except UsageError:
+        return spec
+    return whole if set(spec.names) <= set(whole.names) else spec
 
 
 def _degrees(spec: RigSpec, k: Kind) -> bool:

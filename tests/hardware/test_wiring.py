@@ -92,6 +92,17 @@ def test_a_change_of_one_motor_leaves_the_others_where_they_were():
     assert np.array_equal(wiring_of(spec, "maestro", own).zero[20:], wiring_of(spec, "maestro").zero[20:])
 
 
+@pytest.mark.parametrize("name", ["face26", "emo23"])
+def test_a_motor_goes_where_it_goes_whatever_hangs_beside_it(name):
+    from facetwin.hardware.composite import part_of
+
+    spec = load_rig(name)
+    whole = wiring_of(spec, "maestro")
+    for i, motor in enumerate(spec.names):
+        alone = wiring_of(part_of(spec, [motor]), "maestro")
+        assert alone.units([0.3])[0] == whole.units(np.full(spec.size, 0.3))[i]
+
+
 def test_the_tables_sign_turns_the_servo():
     spec = load_rig()
     turned = replace(spec, motors=tuple(replace(m, sign=-1) for m in spec.motors))
