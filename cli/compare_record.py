@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 LOOKS = 5  #: pictures of the face at rest that its unit is taken from
 FPS = 25.0  #: pictures a second at most
-STALE = 2.0  #: s without a new picture, after which a camera counts as frozen
+STALE = 4.0  #: s without a new picture, after which a camera counts as frozen
 
 
 @dataclass(frozen=True)

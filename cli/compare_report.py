@@ -233,8 +233,8 @@ def _latency(comparison: Comparison) -> bytes:
         fits = [pick(m) for m in motors]
         known = [k for k, f in enumerate(fits) if f is not None]
         axes.errorbar(
-            at[known] + shift, [1e3 * fits[k].latency for k in known],  # type: ignore[union-attr]
-            [1e3 * fits[k].spread[0] for k in known], fmt="o", ms=4, color=colour, label=label,  # type: ignore[union-attr]
+            at[known] + shift, [1e3 * fits[k].latency for k in known],
+            [1e3 * fits[k].spread[0] for k in known], fmt="o", ms=4, color=colour, label=label,
         )  # fmt: skip
     axes.set_xticks(at, [m.name for m in motors], rotation=60, ha="right", fontsize=7)
     axes.set_ylabel("latency, ms")

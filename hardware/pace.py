@@ -120,9 +120,10 @@ class Pace:
         missed = int((late + work > period + 1e-9).sum())
         tenth = max(1, len(late) // 10)
         drift = float(np.median(late[-tenth:]) - np.median(late[:tenth]))
+        a, b = np.percentile(late, (50, 99, 100)), np.percentile(work, (50, 99, 100))
         return Paced(
-            self.rate, len(late), missed, *(float(np.percentile(late, p)) for p in (50, 99, 100)),
-            float(late[-1]), *(float(np.percentile(work, p)) for p in (50, 99, 100)), drift,
+            self.rate, len(late), missed, float(a[0]), float(a[1]), float(a[2]), float(late[-1]),
+            float(b[0]), float(b[1]), float(b[2]), drift,
         )  # fmt: skip
 
     def __enter__(self) -> Pace:

@@ -122,7 +122,7 @@ def test_a_frozen_camera_and_one_without_a_face(tmp_path):
 
     with Stopped(FACE, twin=Blank(), size=8) as rig:
         rig.activate()
-        with pytest.raises(FaceTwinError, match=r"the camera is frozen; found the same picture for 2 s"):
+        with pytest.raises(FaceTwinError, match=r"the camera is frozen; found the same picture for 4 s"):
             play_program(rig, Canned(lambda k: pixels(k * 1e-4)), played, tmp_path / "c", name="rig")
 
 
