@@ -218,6 +218,9 @@ class Rig(ABC):
     def _ready(self, what: str) -> None:  # noqa: B027
         """Raise if there is a reason not to move; asked before `activate` and `write`."""
 
+    def _after_write(self) -> None:  # noqa: B027
+        """A `write` has worked, and there is time until the next."""
+
     def _capture(self) -> Frame:
         raise FaceTwinError("this rig has no camera", where=type(self).__name__)
 
@@ -304,7 +307,9 @@ class Rig(ABC):
             self._commanded = inside if sent is None else np.array(sent, dtype=np.float64)
             self.status.state = ACTIVE
             self.status.writes += 1
-            return self._commanded.copy()
+            told = self._commanded.copy()
+            self._after_write()
+            return told
 
     def read(self) -> RigState:
         """What the rig says of itself; raises `FaceTwinError` when closed, `RigFault` after retries."""

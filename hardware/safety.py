@@ -28,6 +28,7 @@ Change = dict[str, tuple[float, float]]
 _Noted = list[tuple[str, Floats, Floats]]  # rule, before, after
 _PERIOD = 0.02  # s, how often the watchdog looks
 _ROUNDING = 0.005  # commands: a driver that sent something so near only rounded it
+_LATELY = 0.1  # s: who wrote so lately will write again
 _STUCK = 20.0  # s, longest way to rest
 
 _log = logging.getLogger("facetwin.safety")
@@ -279,14 +280,26 @@ class SafetyLayer(Rig):
                     if now - self._faulty_since >= self.settings.ease_after:
                         self._latch(self.fault, off=True)
                     return
-                poll = self.settings.poll
-                if self.polls and poll is not None and now - self._polled >= poll - 1e-9:
-                    self._read()
-                    if self.fault:
-                        return
-                self._guard(now, now - self._written)
+                if now - self._written > _LATELY:
+                    self._poll(now)
+                if not self.fault:
+                    self._guard(now, now - self._written)
             except Exception as error:  # whatever it is, the watchdog lives on
                 self._latch(f"watchdog: {error or type(error).__name__}")
+
+    def _after_write(self) -> None:
+        # Who writes is read for after a command has gone, so that none has to wait for an answer.
+        self._poll(self._time)
+
+    def _poll(self, now: float) -> None:
+        """Read the state, if nobody has for long enough."""
+        poll = self.settings.poll
+        if not self.polls or poll is None or self.fault or now - self._polled < poll - 1e-9:
+            return
+        try:
+            self._read()
+        except Exception as error:
+            self._latch(f"read: {error or type(error).__name__}")
 
     def _guard(self, now: float, silent: float) -> None:
         """What to do about a program that has been silent for so long (s)."""
