@@ -9,7 +9,7 @@ import numpy as np
 
 from facetwin.hardware import feetech_codec as ft
 from facetwin.hardware.rig import RigFault
-from facetwin.hardware.servo_bus import PING_TIME, Answers, Bytes, Register, ServoBus, Status, gather
+from facetwin.hardware.servo_bus import PING_TIME, Answers, Bytes, Register, ServoBus, Silent, Status, gather
 
 
 class FeetechBus(ServoBus):
@@ -52,9 +52,16 @@ class FeetechBus(ServoBus):
         return self._ask(number, question, register.size, f"read of {register.address}").data
 
     def write(self, number: int, register: Register, value: int) -> None:
-        """Write a register of one servo, which confirms it; raises as `read` does."""
+        """Write a register of one servo, which confirms it; raises as `read` does.
+
+        A servo whose status return level is 0 confirms nothing: it is asked what it holds now.
+        """
         data = bytes([register.address]) + int(value).to_bytes(register.size, "little")
-        self._ask(number, ft.frame(number, ft.WRITE, data), 0, f"write to {register.address}")
+        try:
+            self._ask(number, ft.frame(number, ft.WRITE, data), 0, f"write to {register.address}")
+        except Silent:
+            if self.read(number, register) != value:
+                raise
 
     def anybody(self) -> bool:
         """Whether anything comes back to a broadcast ping: many servos answer it all at once."""

@@ -18,7 +18,7 @@ from facetwin.twin.errors import FaceTwinError
 Bytes = NDArray[np.uint8]
 
 PING_TIME = 0.03  # s, how long a ping may take: more than the 16 ms that USB adapters may sit on bytes
-_SAME_ID = "give each servo an id of its own, connecting them one by one"
+_SAME_ID = "give each servo an id of its own, connecting them one by one; check cable and rate"
 
 
 class Register(NamedTuple):

@@ -5,8 +5,12 @@ Frames are taken apart and put together here by other means than in the product:
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
+import threading
 import time
+import tty
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -128,6 +132,14 @@ class DynamixelLine(Line):
         super().__init__(servos, **more)
         self.knows_fast = knows_fast
 
+    @staticmethod
+    def frame_end(data):
+        """Bytes of the first frame, 0 while it is not whole."""
+        if len(data) < 7:
+            return 0
+        end = 7 + struct.unpack_from("<H", data, 5)[0]
+        return end if len(data) >= end else 0
+
     def split(self, data):
         while len(data) >= 10:
             assert data[:4] == b"\xff\xff\xfd\x00", data.hex(" ")
@@ -231,6 +243,11 @@ class FeetechLine(Line):
         super().__init__(servos, **more)
         self.knows_sync = knows_sync
 
+    @staticmethod
+    def frame_end(data):
+        """Bytes of the first frame, 0 while it is not whole."""
+        return 4 + data[3] if len(data) >= 4 and len(data) >= 4 + data[3] else 0
+
     def split(self, data):
         while len(data) >= 6:
             assert data[:2] == b"\xff\xff", data.hex(" ")
@@ -254,7 +271,7 @@ class FeetechLine(Line):
         if what == 3:
             for s in targets:
                 self.store(s, p[0], p[1:])
-            return b"".join(self.status(s, b"") for s in targets) if number != 0xFE else b""
+            return b"".join(self.status(s, b"") for s in targets if s.memory[8]) if number != 0xFE else b""
         if what == 0x83:
             for k in range(2, len(p), p[1] + 1):
                 for s in self.who(p[k]):
@@ -273,7 +290,7 @@ class FeetechLine(Line):
 
 def feetech(number, place=2048, model=777, delay=250):
     s = Servo(number, bytearray(128), goal=42, place=56, torque=40)
-    s.memory[0], s.memory[1], s.memory[5], s.memory[7] = 3, 10, number, delay
+    s.memory[0], s.memory[1], s.memory[5], s.memory[7], s.memory[8] = 3, 10, number, delay, 1
     s.put(3, 2, model), s.put(9, 2, 0), s.put(11, 2, 4095)
     s.memory[18], s.memory[55] = 12, 1
     s.put(42, 2, 100), s.put(56, 2, place), s.put(60, 2, 0x400 | 123)
@@ -286,3 +303,30 @@ def on(rig, line):
     rig.wires[0] = line
     rig.bus = rig._make_bus()
     return rig
+
+
+class OnPty:
+    """The servos of a scripted line behind a pty, for a real `Wire`; `path` is its other end."""
+
+    def __init__(self, line):
+        self.line = line
+        self._far, self._near = os.openpty()
+        tty.setraw(self._far)
+        tty.setraw(self._near)
+        self.path = os.ttyname(self._near)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        data = b""
+        with contextlib.suppress(OSError):
+            while more := os.read(self._far, 4096):
+                data += more
+                while (end := self.line.frame_end(data)) > 0:
+                    self.line.write(data[:end])
+                    data = data[end:]
+                os.write(self._far, self.line.discard())
+
+    def close(self):
+        for fd in (self._far, self._near):
+            with contextlib.suppress(OSError):
+                os.close(fd)

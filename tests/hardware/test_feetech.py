@@ -127,3 +127,14 @@ def test_big_endian_servos_are_refused(make):
     line.one(3).memory[2] = 1
     with pytest.raises(FaceTwinError, match=r"\(id 3\): a servo of another series"):
         rig.open()
+
+
+def test_servos_that_confirm_nothing_are_asked_what_they_hold(make):
+    rig, line = make()
+    for s in line.all():
+        s.memory[8] = 0
+    rig.open().activate()
+    assert all(s.memory[7] == 0 and s.memory[40] == 1 for s in line.all())
+    line.one(4).deaf = True
+    rig.release()
+    assert not any(s.memory[40] for s in line.all())

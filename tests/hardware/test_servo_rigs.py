@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from scripted_servos import DynamixelLine, FeetechLine, dynamixel, feetech, on
+from scripted_servos import DynamixelLine, FeetechLine, OnPty, dynamixel, feetech, on
 
 from facetwin.hardware import dynamixel as dynamixel_module
 from facetwin.hardware import feetech as feetech_module
@@ -418,6 +418,28 @@ def test_scan_finds_all_and_moves_nothing(make, kind, monkeypatch):
     assert {f["model"] for f in found} == {{"dynamixel": "XL330-M288", "feetech": "STS3215"}[kind]}
     assert {f["kind"] for f in found} == {kind}
     assert not any(s.log for s in line.all())
+
+
+def test_the_same_on_a_port(kind):
+    rig_class, line_class, servo = KINDS[kind]
+    line = line_class([servo(k + 1, place=p) for k, p in enumerate(places())])
+    port = OnPty(line)
+    rig = rig_class(port.path)
+    with rig:
+        rig.activate()
+        command = np.linspace(0.1, 0.9, 26)
+        rig.write(command)
+        for _ in range(50):
+            rig.clock.sleep(0.01)
+            measured = rig.read().measured
+        assert goals(line) == rig.wiring.units(command).tolist()
+        assert np.allclose(measured, rig.wiring.commands(rig.wiring.units(command)))
+        assert all(torque(line))
+        assert rig.status.retries == 0
+    assert not any(torque(line))
+    port.close()
+    with pytest.raises(FaceTwinError, match="no such port"):
+        rig_class(port.path + "9").open()
 
 
 def survive(make, bytes_wanted, seed):
