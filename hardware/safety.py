@@ -25,6 +25,7 @@ from facetwin.twin.couplings import Couplings
 from facetwin.twin.errors import FaceTwinError
 
 Change = dict[str, tuple[float, float]]
+_Motion = tuple[Floats, Floats, Floats, float]  # where, speed, stopping point, time of the last step
 _Noted = list[tuple[str, Floats, Floats]]  # rule, before, after
 _PERIOD = 0.02  # s, how often the watchdog looks
 _ROUNDING = 0.005  # commands: a driver that sent something so near only rounded it
@@ -94,6 +95,8 @@ class SafetyLayer(Rig):
         self._timer: Timer | None = None
         self._watch = Watch(self.settings, rig.spec.names)
         self._stage = ""  # of the watchdog: "", "held", "easing", "rest"
+        self._time = self._written = self._polled = 0.0
+        self._now: _Motion = (rig.spec.rest, np.zeros(rig.spec.size), rig.spec.rest, 0.0)
         self._forget(rig.spec.rest)
 
     @property

@@ -150,7 +150,7 @@ class Webcam(Eye):
                 fine = camera.grab()
                 now = time.monotonic()
                 fine, image = camera.retrieve() if fine else (False, None)
-                if not fine:
+                if not fine or image is None:
                     camera.release()
                     self._error = "the video has ended" if self._is_file else "the camera has gone"
                     if self._is_file:
