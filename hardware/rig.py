@@ -253,7 +253,7 @@ class Rig(ABC):
 
     def activate(self) -> Rig:
         """Switch the motors on, where they stand; from now on `write` moves. Returns the rig."""
-        with self._lock:
+        with self._locked("activate()"):
             self._need("activate()", OPEN, ACTIVE, HELD)
             if self.status.state == OPEN:
                 self._ready("activate()")
@@ -294,7 +294,7 @@ class Rig(ABC):
         RigFault
             The rig did not take it, after retries: it is held, and released if that happens again.
         """
-        with self._lock:
+        with self._locked("write()"):
             self._ready("write()")
             self._need("write()", ACTIVE, HELD)
             asked = self._checked(command)
@@ -313,19 +313,19 @@ class Rig(ABC):
 
     def read(self) -> RigState:
         """What the rig says of itself; raises `FaceTwinError` when closed, `RigFault` after retries."""
-        with self._lock:
+        with self._locked("read()"):
             self._need("read()", OPEN, ACTIVE, HELD)
             return self._attempt("read", self._read, self._whole_state)
 
     def capture(self) -> Frame:
         """The newest picture; raises `FaceTwinError` when closed or blind, `RigFault` after retries."""
-        with self._lock:
+        with self._locked("capture()"):
             self._need("capture()", OPEN, ACTIVE, HELD)
             return self._attempt("capture", self._capture, self._whole_frame)
 
     def hold(self) -> None:
         """Stop and keep the pose, motors on; the next `write` moves again. Nothing to do unless active."""
-        with self._lock:
+        with self._locked("hold()"):
             self._need("hold()", OPEN, ACTIVE, HELD)
             if self.status.state == ACTIVE:
                 self._attempt("hold", self._hold)
@@ -333,8 +333,10 @@ class Rig(ABC):
 
     def release(self) -> None:
         """Switch the motors off; works in every state."""
+        if self._foreign():
+            return
         with self._lock:
-            if self.status.state == CLOSED or self._foreign():
+            if self.status.state == CLOSED:
                 return
             self.status.state = OPEN
             try:
@@ -349,11 +351,11 @@ class Rig(ABC):
 
     def close(self) -> None:
         """Release and disconnect; closing twice is fine."""
+        if self._foreign():
+            self.status.state = CLOSED
+            return
         with self._lock:
             if self.status.state == CLOSED:
-                return
-            if self._foreign():
-                self.status.state = CLOSED
                 return
             try:
                 self.release()
@@ -368,7 +370,7 @@ class Rig(ABC):
         A real face travels there, within `timeout` s; a simulated one stands there at once, its clock
         at zero and its noise drawn from `seed`, so that what follows is reproducible bit for bit.
         """
-        with self._lock:
+        with self._locked("home()"):
             self._need("home()", ACTIVE, HELD)
             if self._home(seed):
                 self._commanded = self.spec.rest.copy()
@@ -398,13 +400,19 @@ class Rig(ABC):
 
     def _foreign(self) -> bool:
         """Whether it was opened by another process, of which this one is a fork."""
-        return self._owner not in (0, os.getpid()) and not self.capabilities.simulated
+        if self._owner in (0, os.getpid()) or self.status.state == CLOSED:
+            return False
+        return not self.capabilities.simulated
+
+    def _locked(self, what: str) -> threading.RLock:
+        # In a forked child the lock may be held for ever, by a thread that is not there: ask first.
+        if self._foreign():
+            raise FaceTwinError("the rig was opened by another process", where=what, found=self._owner,
+                                expected=os.getpid(), hint="open it where it is used")  # fmt: skip
+        return self._lock
 
     def _need(self, what: str, *states: str) -> None:
         state = self.status.state
-        if state != CLOSED and self._foreign():
-            raise FaceTwinError("the rig was opened by another process", where=what, found=self._owner,
-                                expected=os.getpid(), hint="open it where it is used")  # fmt: skip
         if state not in states:
             steps = {CLOSED: "open() first" if what != "write()" else "open() and activate() first"}
             hint = steps.get(state, "activate() first")

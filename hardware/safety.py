@@ -10,6 +10,7 @@ Limits of motors live in the rig file, not in drivers; the rest is `SafetySettin
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ _Motion = tuple[Floats, Floats, Floats, float]  # where, speed, stopping point, 
 _Noted = list[tuple[str, Floats, Floats]]  # rule, before, after
 _PERIOD = 0.02  # s, how often the watchdog looks
 _ROUNDING = 0.005  # commands: a driver that sent something so near only rounded it
+_AGAIN = 1.0  # s between attempts to switch motors off that did not hear
 _LATELY = 0.1  # s: who wrote so lately will write again
 _STUCK = 20.0  # s, longest way to rest
 
@@ -94,6 +96,7 @@ class SafetyLayer(Rig):
         self.polls = self.settings.poll is not None
         self._timer: Timer | None = None
         self._watch = Watch(self.settings, rig.spec.names)
+        self._on, self._tried = False, 0.0  # motors that may be on though they were told to be off
         self._stage = ""  # of the watchdog: "", "held", "easing", "rest"
         self._time = self._written = self._polled = 0.0
         self._now: _Motion = (rig.spec.rest, np.zeros(rig.spec.size), rig.spec.rest, 0.0)
@@ -168,6 +171,7 @@ class SafetyLayer(Rig):
         state = self.inner.read()
         self._forget(np.where(np.isfinite(state.commanded), state.commanded, present))
         self._polled = self.clock.now()
+        self._stop_timer()
         self._timer = self.clock.every(_PERIOD, self._look)
 
     def _write(self, command: Floats) -> Floats:
@@ -199,8 +203,10 @@ class SafetyLayer(Rig):
         self._stand(self._now[0])
 
     def _release(self) -> None:
-        self._stop_timer()
+        self._on = True
         self.inner.release()
+        self._on = False
+        self._stop_timer()
 
     def _close(self) -> None:
         self._stop_timer()
@@ -275,10 +281,11 @@ class SafetyLayer(Rig):
     def _look(self) -> None:
         """The watchdog's turn, every `_PERIOD` s of the rig's clock."""
         with self._lock:
-            if self.status.state not in (ACTIVE, HELD):
-                return
             try:
                 now = self.clock.now()
+                if self.status.state not in (ACTIVE, HELD):
+                    self._insist(now)
+                    return
                 if self.fault:
                     if now - self._faulty_since >= self.settings.ease_after:
                         self._latch(self.fault, off=True)
@@ -289,6 +296,17 @@ class SafetyLayer(Rig):
                     self._guard(now, now - self._written)
             except Exception as error:  # whatever it is, the watchdog lives on
                 self._latch(f"watchdog: {error or type(error).__name__}")
+
+    def _insist(self, now: float) -> None:
+        """Motors that could not be switched off: try again, every second."""
+        if not self._on or now - self._tried < _AGAIN:
+            return
+        self._tried = now
+        with contextlib.suppress(Exception):
+            self.inner.release()
+            self._on = False
+            self.status.reason += "; released later"
+            self._stop_timer()
 
     def _after_write(self) -> None:
         # Who writes is read for after a command has gone, so that none has to wait for an answer.

@@ -119,6 +119,8 @@ class SafetySettings:
                 value = None
             needed = key in ("ease_after", "ease_speed", "longest_step")
             good = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if key == "longest_step" and good and not 0 < value <= 1:
+                raise _wrong(key, value, "above 0, at most 1 s")
             if (value is None and needed) or (value is not None and not (good and 0 < value < math.inf)):
                 raise _wrong(key, value, "above 0" + ("" if needed else ", or None"))
             object.__setattr__(self, key, value)

@@ -147,9 +147,11 @@ class Webcam(Eye):
                 if period and stop.wait(max(0.0, due - time.monotonic())):
                     return
                 due += period
-                fine = camera.grab()
-                now = time.monotonic()
-                fine, image = camera.retrieve() if fine else (False, None)
+                fine, image = False, None
+                with contextlib.suppress(cv2.error):
+                    fine = camera.grab()
+                    now = time.monotonic()
+                    fine, image = camera.retrieve() if fine else (False, None)
                 if not fine or image is None:
                     camera.release()
                     self._error = "the video has ended" if self._is_file else "the camera has gone"

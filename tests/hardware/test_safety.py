@@ -356,6 +356,7 @@ def test_a_limit_is_written_in_many_ways(given, limit):
         ({"watchdog": float("nan")}, "watchdog: bad setting"),
         ({"ease_after": None}, "ease_after: bad setting"),
         ({"longest_step": True}, "longest_step: bad setting"),
+        ({"longest_step": 5}, "longest_step: bad setting; found 5, expected above 0, at most 1 s"),
         ({"poll": -0.1}, "poll: bad setting"),
         ({"temprature": 70}, "no such setting.*did you mean temperature"),
         ({"temperature": ("halt", 70)}, "expected off, warn or stop"),
@@ -601,3 +602,34 @@ def test_a_rig_file_with_rules_that_share_motors_works_too():
             sent = rig.write(command)
             assert rig.couplings.violations(sent) == ()
         np.testing.assert_allclose(sent, goal, atol=1e-9)
+
+
+def test_motors_that_did_not_hear_are_switched_off_as_soon_as_they_do():
+    script = Script()
+    rig = active(script)
+    release, pulled = rig.inner._release, [True]
+
+    def deaf():
+        if pulled[0]:
+            raise OSError("cable pulled")
+        release()
+
+    rig.inner._release = deaf
+    script.temperature = 90.0
+    rig.clock.sleep(1.0)
+    assert "90 C" in rig.fault
+    assert "cable pulled" in rig.status.reason
+    rig.clock.sleep(5.0)
+    assert "release" not in script.calls
+    pulled[0] = False
+    rig.clock.sleep(1.1)
+    assert script.calls[-1] == "release"
+    assert "released later" in rig.status.reason
+    calls = len(script.calls)
+    rig.clock.sleep(5.0)
+    assert len(script.calls) == calls
+    script.temperature = 30.0
+    rig.reset()
+    rig.activate()
+    rig.write(FACE.rest)
+    assert rig.status.state == "active"
