@@ -26,7 +26,7 @@ KINDS = {
 class RigScan:
     """List the serial ports, what hangs on them by their USB ids, and what to do next.
 
-    With --probe the boards are asked, and say who they are; nothing is moved. A Maestro on a UART that hears
+    With --probe the boards are asked who they are, and for no motion. But a Maestro on a UART that hears
     bytes at another rate than its own, or meant for other boards, notes an error, upon which its own
     settings may move servos: name its rate with --baud, and --kind maestro.
     """
@@ -60,7 +60,7 @@ def run(options: RigScan) -> int:
     for entry in found:
         print("\n".join(_said(entry)))
     if found and not options.probe:
-        print("next: facetwin rig scan --probe asks the boards who they are; it moves nothing")
+        print("next: facetwin rig scan --probe asks the boards who they are, and for no motion")
     return 0
 
 

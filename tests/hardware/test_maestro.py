@@ -197,6 +197,19 @@ def test_garbage_is_told(boards):
         rig_on(line).open()
 
 
+def test_a_cable_pulled_while_opening_is_told(boards):
+    line = boards()
+    rig = rig_on(line)
+
+    def gone(size, timeout=None):
+        raise OSError(5, "Input/output error")
+
+    rig.wire.read = gone
+    with pytest.raises(FaceTwinError, match=r"vanished.*check cable and power"):
+        rig.open()
+    assert rig.status.state == "closed"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
