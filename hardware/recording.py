@@ -23,26 +23,23 @@ import platform
 import shutil
 import time as wall
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from facetwin.hardware.film import SYNTHETIC, Film, film_pictures, film_size
 from facetwin.hardware.rig import RigState
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.landmarks import POINTS
 from facetwin.twin.spec import RigSpec
 
 FORMAT = 1
-SYNTHETIC = "Synthetic: a robot face driven by facetwin."
-_TICKS = 90_000  # of the film's clock, a second
 _MERGE = 64  # parts that become one row group
 
 
@@ -109,7 +106,7 @@ class RecordingWriter:
         self._parts = dict.fromkeys(self._schemas, 0)
         self._first: dict[str, float] = {}  # time of the oldest row that waits
         self._flushed = wall.monotonic()
-        self._film: _Film | None = None
+        self._film: Film | None = None
         self._pictures = 0
         self._open = True
         self._meta = {
@@ -154,7 +151,7 @@ class RecordingWriter:
         if self._film is None:
             self._meta["size"] = list(self.size)  # an odd side has one more pixel in the film
             self._save_meta()
-            self._film = _Film(self.folder / "camera.mp4.part", self.fps, self.size, self._chunk)
+            self._film = Film(self.folder / "camera.mp4.part", self.fps, self.size, self._chunk)
         self._film.write(time, image)
         number = self._pictures
         self._pictures += 1
@@ -333,31 +330,18 @@ class Recording:
 
     def pictures(self) -> Iterator[NDArray[np.uint8]]:
         """The pictures one after another, uint8 [shape=(H, W, 3)]; ends where the film was torn."""
-        path = self._film()
-        if path is None:
-            return
-        wide, high = self.meta.get("size") or (None, None)
-        try:
-            with av.open(str(path), format="mp4") as container:
-                for frame in container.decode(video=0):
-                    image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-                    yield np.ascontiguousarray(image[:high, :wide])
-        except (av.error.FFmpegError, IndexError):
-            # the last fragment of a killed run, or a film killed before its first
-            return
+        path, size = self._film(), self.meta.get("size")
+        if path is not None:
+            yield from film_pictures(path, size)
 
     def picture_shape(self) -> tuple[int, int, int] | None:
         """(H, W, 3) of the pictures, from the film's head; None where there is none to be seen."""
         path = self._film()
-        if path is None:
+        size = None if path is None else film_size(path)
+        if size is None:
             return None
-        try:
-            with av.open(str(path), format="mp4") as container:
-                stream = container.streams.video[0]
-                wide, high = self.meta.get("size") or (stream.width, stream.height)
-                return (int(high), int(wide), 3)
-        except (av.error.FFmpegError, IndexError):
-            return None
+        wide, high = self.meta.get("size") or size
+        return int(high), int(wide), 3
 
     def _film(self) -> Path | None:
         paths = (self.folder / name for name in ("camera.mp4", "camera.mp4.part"))
@@ -383,47 +367,6 @@ class Recording:
                 where = f"{self.folder}: {key}"
                 raise FaceTwinError("cannot be read", where=where, found=str(error)) from None
         return pa.concat_tables(tables) if tables else self._schemas[key].empty_table()
-
-
-class _Film:
-    """An mp4 in fragments, each readable as soon as it is written."""
-
-    def __init__(self, path: Path, fps: float, size: tuple[int, int], chunk: float) -> None:
-        self._container = av.open(
-            str(path),
-            "w",
-            format="mp4",
-            options={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
-        )
-        self._container.metadata["comment"] = SYNTHETIC
-        rate = Fraction(fps).limit_denominator(1001)
-        self._stream = self._container.add_stream("libx264", rate=rate)
-        self._stream.width, self._stream.height = size[0] + size[0] % 2, size[1] + size[1] % 2
-        self._stream.pix_fmt = "yuv420p"
-        # Nothing is looked ahead at, or it would be lost with the process.
-        self._stream.options = {"crf": "16", "preset": "veryfast", "tune": "zerolatency",
-                                "g": str(max(1, round(fps * chunk)))}  # fmt: skip
-        context = self._stream.codec_context
-        context.thread_count = 1
-        context.time_base = Fraction(1, _TICKS)
-        self._start: float | None = None
-        self._last = -1
-
-    def write(self, time: float, image: NDArray[np.uint8]) -> None:
-        self._start = time if self._start is None else self._start
-        height, width = image.shape[:2]
-        if height % 2 or width % 2:  # h264 wants even numbers: repeat the last row or column
-            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        self._last = max(self._last + 1, round((time - self._start) * _TICKS))
-        frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
-        self._container.mux(self._stream.encode(frame))
-
-    def close(self) -> None:
-        try:
-            self._container.mux(self._stream.encode(None))
-        finally:
-            self._container.close()
 
 
 def _part_files(folder: Path, key: str) -> list[Path]:

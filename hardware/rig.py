@@ -12,137 +12,35 @@ This is not a safety layer: limits of speed, couplings and the watchdog are in `
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
-import signal
 import threading
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import FrameType, MappingProxyType, TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from facetwin.hardware.clock import Clock, RealClock
+from facetwin.hardware.release import handle_signals, unwatch, watch
+from facetwin.hardware.rig_types import (
+    ACTIVE,
+    CLOSED,
+    HELD,
+    OPEN,
+    Capabilities,
+    Floats,
+    Frame,
+    RigFault,
+    RigState,
+    Status,
+)
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.spec import RigSpec
 
-Floats = NDArray[np.float64]
 T = TypeVar("T")
-
-CLOSED, OPEN, ACTIVE, HELD = "closed", "open", "active", "held"
-
-
-class RigFault(FaceTwinError):
-    """The rig did not do what it was told: a silent servo, a partial frame, a latched fault."""
-
-
-@dataclass(frozen=True)
-class RigState:
-    """What a rig says of itself.
-
-    Attributes
-    ----------
-    time : float, s
-        On the rig's clock.
-    commanded, measured : float64 [shape=(n,)], commands
-        The last command sent, and where the servos stand: NaN where nothing measures it, never an echo.
-    load, temperature, voltage : float64 [shape=(n,)]
-        Share of the stall torque, degrees C, V; NaN where unknown.
-    faults : tuple of str
-        What the servos complain about.
-    """
-
-    time: float
-    commanded: Floats
-    measured: Floats
-    load: Floats
-    temperature: Floats
-    voltage: Floats
-    faults: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A picture of the face.
-
-    Attributes
-    ----------
-    image : uint8 [shape=(H, W, 3)], RGB
-    mirrored : bool
-        It shows a mirror: left and right are changed over.
-    time : float, s
-        When it was exposed, on the rig's clock.
-    truth : dict or None
-        Only on simulated rigs, what the twin knows: `gap_mm`, `vertices` (m), `position` (commands).
-    """
-
-    image: NDArray[np.uint8]
-    mirrored: bool
-    time: float
-    truth: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a rig can do, known before it is opened.
-
-    Attributes
-    ----------
-    simulated : bool
-        Its clock is simulated, and nothing can break.
-    measures : bool
-        `RigState.measured` holds numbers.
-    camera : (H, W, 3) or None
-        Shape of its pictures; None: it can't look.
-    truth : bool
-        `Frame.truth` is filled.
-    emulated : bool
-        Real bytes, real time, but nobody's hardware behind them.
-    obeys : bool
-        It goes where it is told; a recording that is played back does not.
-    """
-
-    simulated: bool
-    measures: bool
-    camera: tuple[int, int, int] | None
-    truth: bool = False
-    emulated: bool = False
-    obeys: bool = True
-
-    @property
-    def harmless(self) -> bool:
-        """Nothing can break or be hurt: it may be moved without asking."""
-        return self.simulated or self.emulated
-
-
-@dataclass
-class Status:
-    """How a rig is doing.
-
-    Attributes
-    ----------
-    state : "closed", "open", "active" or "held"
-    reason : str
-        Why it was held or released without being asked, empty otherwise; kept until `activate`.
-    warnings : tuple of str
-        What is not right but no reason to stop, as long as it lasts (`facetwin.hardware.safety`).
-    clipped : dict
-        What the last `write` had out of range: motor -> (asked, sent).
-    writes, retries : int
-        Commands sent, and driver calls that had to be repeated.
-    """
-
-    state: str = CLOSED
-    reason: str = ""
-    warnings: tuple[str, ...] = ()
-    clipped: dict[str, tuple[float, float]] = field(default_factory=dict)
-    writes: int = 0
-    retries: int = 0
 
 
 class Rig(ABC):
@@ -248,7 +146,7 @@ class Rig(ABC):
                 self._owner = os.getpid()
                 self.status.state = OPEN
                 if not self.capabilities.simulated:
-                    _handle_signals()  # here too: `activate` may come from another thread
+                    handle_signals()  # here too: `activate` may come from another thread
             return self
 
     def activate(self) -> Rig:
@@ -262,7 +160,7 @@ class Rig(ABC):
                 state = self._attempt("read", self._read, self._whole_state)
                 present = np.where(np.isfinite(state.measured), state.measured, state.commanded)
                 present = np.clip(np.where(np.isfinite(present), present, self.spec.rest), 0.0, 1.0)
-                _watch(self)  # from here on motors may be on
+                watch(self)  # from here on motors may be on
                 try:
                     self._attempt("activate", lambda: self._activate(present.copy()))
                     self._commanded = present
@@ -347,7 +245,7 @@ class Rig(ABC):
                     with contextlib.suppress(Exception):
                         self._release()
                 raise  # and it stays on the list of what the end of the program switches off
-            _unwatch(self)
+            unwatch(self)
 
     def close(self) -> None:
         """Release and disconnect; closing twice is fine."""
@@ -362,7 +260,7 @@ class Rig(ABC):
             finally:
                 self.status.state = CLOSED
                 self._close()
-                _unwatch(self)
+                unwatch(self)
 
     def home(self, seed: int | None = None, *, timeout: float = 5.0) -> None:
         """Bring an active face to rest.
@@ -504,57 +402,11 @@ class Rig(ABC):
                 if not left:
                     self.status.reason += f"; release failed: {error or type(error).__name__}"
             else:
-                _unwatch(self)
+                unwatch(self)
                 return
 
 
-# --- released whatever happens -----------------------------------------------------------------------
-
-_active: dict[int, Callable[[], Rig | None]] = {}
-_installed = False
-_PATIENCE = 3.0  # s, for a rig that is busy when the program ends
-
-
-def _watch(rig: Rig) -> None:
-    """Remember an active rig, so that the end of the program releases it."""
-    global _installed
-    # A real rig must outlive every other reference to it while its motors are on; a twin need not.
-    _active[id(rig)] = weakref.ref(rig) if rig.capabilities.simulated else (lambda: rig)
-    if not _installed:
-        _installed = True
-        atexit.register(release_all, os.getpid())
-    _handle_signals()
-
-
-def _handle_signals() -> None:
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-                signal.signal(number, _terminate)
-
-
-def _unwatch(rig: Rig) -> None:
-    _active.pop(id(rig), None)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    # Unwinds `with` blocks and runs atexit; SIGINT does the same through KeyboardInterrupt.
-    raise SystemExit(128 + number)
-
-
-def release_all(pid: int | None = None) -> None:
-    """Release and close every active rig of this process, newest first."""
-    if pid is not None and pid != os.getpid():  # a forked child does not own its parent's rigs
-        return
-    for find in list(_active.values())[::-1]:
-        rig = find()
-        if rig is None:
-            continue
-        # A thread may hang in a driver with the lock in its hands: motors off is worth more than order.
-        locked = rig._lock.acquire(timeout=_PATIENCE)
-        with contextlib.suppress(Exception):
-            rig.close() if locked else rig._release()
-        if locked:
-            rig._lock.release()
-    _active.clear()
+__all__ = [
+    "ACTIVE", "CLOSED", "HELD", "OPEN", "Capabilities", "Floats", "Frame", "Rig", "RigFault", "RigState",
+    "Status",
+]  # fmt: skip

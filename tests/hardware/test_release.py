@@ -159,7 +159,7 @@ def test_a_rig_that_another_thread_switched_on():
 def test_a_thread_that_hangs_in_the_driver_does_not_keep_the_motors_on():
     end = """
     import threading
-    import facetwin.hardware.rig as module
+    import facetwin.hardware.release as module
     module._PATIENCE = 0.3
     class Hangs(Loud):
         def _write(self, command):
