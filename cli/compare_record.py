@@ -157,6 +157,7 @@ def _unit(rig: Rig, watcher: Watcher, name: str) -> float:
         _hold(rig, rig.spec.rest, 0.3)
         frame = rig.capture()
         watcher.put(frame.image, frame.mirrored)
+    _settle(rig)
     still = [points for points in watcher.finish() if points is not None]
     if not still:
         raise FaceTwinError("no face in the mirror", where=name, hint="light, distance, aim of the camera")

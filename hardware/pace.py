@@ -73,7 +73,7 @@ class Pace:
     clock : Clock
     rate : float, Hz
     start : float, s, optional
-        Time of deadline 0 on the clock; now by default.
+        Time of deadline 0 on the clock; by default now, or when the context is entered.
 
     As a context it keeps the garbage collector off a real loop: a full collection takes tens of ms with
     torch loaded. What is dropped in cycles waits until the end.
@@ -89,6 +89,7 @@ class Pace:
         if not (np.isfinite(rate) and rate > 0):
             raise UsageError("bad rate", where="Pace", found=rate, expected="above 0 Hz")
         self.clock, self.rate = clock, float(rate)
+        self._given = start
         self.start = clock.now() if start is None else float(start)
         self.tick = 0
         self._late: list[float] = []
@@ -129,9 +130,11 @@ class Pace:
     def __enter__(self) -> Pace:
         self._collecting = gc.isenabled() and not self.clock.simulated
         if self._collecting:
-            gc.collect()
+            gc.collect()  # takes up to a second
             gc.freeze()
             gc.disable()
+        if self._given is None and not self.tick:
+            self.start = self.clock.now()
         return self
 
     def __exit__(
