@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,20 @@ if TYPE_CHECKING:
 _PERIOD = 0.02  # s, between pulses, and between commands at least
 _OFF_BY = 40  # 0.25 us: pulses further than this from their target are somewhere else
 _CHUNK = 6  # questions sent at once: a Maestro's buffer is short
+
+
+_NO_PULSES = "no pulses: it was reset, or an error sent it home; check the supply"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A question for a pulse that went out with a write: what it should be told."""
+
+    board: Board
+    place: int
+    motor: int
+    wanted: int
+    settled: bool
 
 
 class MaestroRig(SerialRig):
@@ -83,7 +98,11 @@ class MaestroRig(SerialRig):
         self.crc, self.headroom = crc, float(headroom)
         self.boards = self._boards(devices)
         self._packets: list[Packet] = []
+        self._looks: list[Packet] = []
         self._pack()
+        self._pending: dict[int, list[_Look]] = {}  # wire -> pulses asked for with the last write
+        self._faults: dict[str, None] = {}  # seen in writing, told by the next read
+        self._doubts: dict[int, int] = {}  # board -> place of a channel to look at again
         n = self.spec.size
         self._units: Ints = np.zeros(n, dtype=np.int64)  # as sent last; 0: no pulses
         self._since = np.full(n, -math.inf)  # when that changed
@@ -118,7 +137,9 @@ class MaestroRig(SerialRig):
         return max(channels) >= codec.MICRO
 
     def _pack(self) -> None:
-        self._packets = [Packet(w, [b for b in self.boards if b.wire is w]) for w in self.wires]
+        boards = [[b for b in self.boards if b.wire is w] for w in self.wires]
+        self._packets = [Packet(w, mine) for w, mine in zip(self.wires, boards, strict=True)]
+        self._looks = [Packet(w, mine, looks=True) for w, mine in zip(self.wires, boards, strict=True)]
 
     def moving(self) -> bool:
         """Whether any pulse is still on its way to its target, held back by the boards' limits."""
@@ -160,7 +181,9 @@ class MaestroRig(SerialRig):
 
     def _activate(self, present: Floats) -> None:
         units = self.wiring.units(present)
+        self._faults, self._doubts = {}, {}
         with self._noticing():
+            self._forget()
             for board in self.boards:
                 self._send_limits(board)
             self._check()
@@ -171,11 +194,21 @@ class MaestroRig(SerialRig):
     def _write(self, command: Floats) -> Floats | None:
         units = self.wiring.units(command)
         with self._noticing():
-            self._send(units)
+            for k, packet in enumerate(self._looks):
+                if packet.wire.owed:  # an answer is missing: make sure that the boards are there
+                    for board in packet.boards:
+                        self._faults.update(dict.fromkeys(self._look(board)))
+                self._collect(k)
+            self._send_looking(units)
         moved = units != self._units
         self._units = units
         self._since[moved] = self.clock.now()
         return None
+
+    def _hold(self) -> None:
+        if np.isfinite(self._commanded).all():  # without questions: it must work when nobody answers
+            with self._noticing():
+                self._send(self.wiring.units(self._commanded))
 
     def _read(self) -> RigState:
         self._mend()
@@ -183,13 +216,13 @@ class MaestroRig(SerialRig):
             faults: list[str] = []
             if self.status.state == OPEN:
                 faults += self._check()
-                pulses = self._pulses()
+                pulses = self._steady()
                 told = np.where(pulses > 0, self.wiring.commands(pulses), self._commanded)
             else:
                 told = self._commanded.copy()
-                for board in self.boards:
-                    faults += self._look(board)
+                faults += self._watch()
         unknown = np.full(self.spec.size, np.nan)
+        self._faults = {}
         return RigState(
             self.clock.now(), told, unknown, unknown.copy(), unknown.copy(), unknown.copy(), tuple(faults)
         )
@@ -197,6 +230,7 @@ class MaestroRig(SerialRig):
     def _release(self) -> None:
         off = np.zeros(self.spec.size, dtype=np.int64)
         with self._noticing():
+            self._forget()
             self._send(off)
             self._units = off
             self._check()  # a frame that was lost is sent again: the base class repeats this
@@ -206,6 +240,64 @@ class MaestroRig(SerialRig):
     def _send(self, units: Ints) -> None:
         for packet in self._packets:
             packet.wire.write(packet.fill(units))
+
+    def _send_looking(self, units: Ints) -> None:
+        """Targets, and before them a question for the pulse of one channel of each board, the next each time.
+
+        A board that was reset since the last write has no pulses; after this one nobody could tell.
+        """
+        now = self.clock.now()
+        for k, packet in enumerate(self._looks):
+            looks = []
+            for board in packet.boards:
+                place = board.turn % len(board.channels)
+                board.turn += 1
+                motor = int(board.motors[place])
+                settled = now - self._since[motor] > self._settle[motor]
+                looks.append(_Look(board, place, motor, int(self._units[motor]), settled))
+            self._pending[k] = looks
+            packet.wire.write(packet.fill(units, [look.board.channels[look.place] for look in looks]))
+
+    def _collect(self, k: int) -> None:
+        """Take the answers to the questions of the last write on a wire; `TimeoutError` if they are missing."""
+        looks = self._pending.pop(k, [])
+        if not looks:
+            return
+        wire = self.wires[k]
+        answer = wire.read(2 * len(looks))
+        if len(answer) < 2 * len(looks):
+            wire.owed += 2 * len(looks) - len(answer)
+            raise TimeoutError(
+                f"no whole answer from {looks[0].board.name}: {len(answer)} of {2 * len(looks)} bytes"
+            )
+        for i, look in enumerate(looks):
+            pulse = codec.number(answer[2 * i : 2 * i + 2])
+            if look.wanted and not pulse:
+                self._faults[f"{self._where(look.board, look.place)}: {_NO_PULSES}"] = None
+            elif abs(pulse - look.wanted) > _OFF_BY and look.settled:
+                self._doubts[self.boards.index(look.board)] = look.place
+
+    def _forget(self) -> None:
+        """Wait for no answers to questions of the past; they may still come."""
+        for k, looks in self._pending.items():
+            self.wires[k].owed += 2 * len(looks)
+        self._pending = {}
+
+    def _watch(self) -> list[str]:
+        """What is wrong while the motors are on: errors, and pulses that are not as they were set."""
+        for k, wire in enumerate(self.wires):
+            asked = bool(self._pending.get(k))
+            self._collect(k)
+            for j, board in enumerate(self.boards):
+                if board.wire is not wire:
+                    continue
+                place = self._doubts.pop(j, None)
+                if place is not None or not asked:
+                    found = self._look(board, place)
+                else:
+                    found = self._complaints(board, self._register(board))
+                self._faults.update(dict.fromkeys(found))
+        return list(self._faults)
 
     def _register(self, board: Board) -> int:
         """The error register, which reading clears."""
@@ -234,10 +326,24 @@ class MaestroRig(SerialRig):
                     out[board.motors[k + i]] = codec.position(answer[2 * i : 2 * i + 2], board.name)
         return out
 
-    def _look(self, board: Board) -> list[str]:
-        """Errors, and the pulse of one channel, the next one each time; what is wrong."""
-        i = board.turn % len(board.channels)
-        board.turn += 1
+    def _steady(self) -> Ints:
+        """Pulses that two rounds of answers agree on: nothing protects them, and activation takes them up."""
+        end, before = self.clock.now() + 1.0, self._pulses()
+        while True:
+            pulses = self._pulses()
+            if ((pulses > 0) == (before > 0)).all() and (np.abs(pulses - before) <= _OFF_BY).all():
+                return pulses
+            if self.clock.now() > end:
+                raise RigFault("pulses that differ each time they are asked for", where=self.port,
+                               hint="wait until nothing moves; check the cable")  # fmt: skip
+            before = pulses
+
+    def _look(self, board: Board, place: int | None = None) -> list[str]:
+        """Errors, and the pulse of one channel (its place, or the next each time); what is wrong."""
+        if place is None:
+            place = board.turn % len(board.channels)
+            board.turn += 1
+        i = place
         motor = int(board.motors[i])
         question = codec.get_errors(device=board.device, crc=board.crc)
         question += codec.get_position(board.channels[i], device=board.device, crc=board.crc)
@@ -248,15 +354,17 @@ class MaestroRig(SerialRig):
             # answers have no checksum: what one flipped bit says does not stop the face
             single = codec.get_position(board.channels[i], device=board.device, crc=board.crc)
             if what := self._wrong_pulse(motor, codec.position(ask(board, single, 2), board.name)):
-                where = f"{self.spec.names[motor]} ({board.name}, channel {board.channels[i]})"
-                faults.append(f"{where}: {what}")
+                faults.append(f"{self._where(board, i)}: {what}")
         return faults
+
+    def _where(self, board: Board, place: int) -> str:
+        return f"{self.spec.names[board.motors[place]]} ({board.name}, channel {board.channels[place]})"
 
     def _wrong_pulse(self, motor: int, pulse: int) -> str:
         """What is wrong with the pulse (0.25 us) that a motor gets, or nothing."""
         wanted = int(self._units[motor])
         if wanted and not pulse:
-            return "no pulses: it was reset, or an error sent it home; check the supply"
+            return _NO_PULSES
         if abs(pulse - wanted) > _OFF_BY and self.clock.now() - self._since[motor] > self._settle[motor]:
             return (
                 f"pulses of {pulse / 4:g} us, {wanted / 4:g} us were set; widen the channel's min and max in "

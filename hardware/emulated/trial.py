@@ -105,18 +105,31 @@ def trial(rig: Emulated, kind: str, seed: int) -> Outcome:
     out = Outcome(kind, type(rig).__name__.removeprefix("Emulated"))
     layer = SafetyLayer(rig, max_temperature=60.0)
     told = _Told()
-    em = rig.emulator
+    em, how = rig.emulator, settings(kind, rng, rig.spec)
+    early = seed % 3 == 2  # it goes wrong while the motors are switched on
     try:
         with _spied(rig, told):
             layer.open()
             em.clear()
-            strange = em.health()["strange"]
-            layer.activate()
+            strange, stood, start = em.health()["strange"], em.truth()["shaft"], time.monotonic()
+            was = rig._commanded.copy()
+            if early:
+                em.fault(kind, **how)
+            try:
+                layer.activate()
+            except FaceTwinError as error:
+                out.raised.append(str(error))
+                out.reason = layer.status.reason or rig.status.reason or str(error)
             since = time.monotonic()
-            told.rows.append(_units(rig, rig._commanded))
-            _drive(layer, rng, out, fault=(kind, settings(kind, rng, rig.spec)))
-            out.state, out.reason = layer.status.state, layer.status.reason or rig.status.reason
-            out.wrong = _wrong(rig, told, since)
+            out.wrong = _wrong_at_start(rig, start, stood, was)
+            if layer.status.state == ACTIVE:
+                told.rows.append(_units(rig, rig._commanded))
+                _drive(layer, rng, out, (kind, how), on=early)
+                out.reason = layer.status.reason or rig.status.reason
+            out.state = layer.status.state
+            if out.state == ACTIVE and not _follows(rig, kind):
+                out.troubles.append("active, but the servos do not follow")
+            out.wrong += _wrong(rig, told, since)
             out.strange = em.health()["strange"] - strange
             out.recovered = _recovers(layer, rig)
     except FaceTwinError as error:
@@ -128,7 +141,7 @@ def trial(rig: Emulated, kind: str, seed: int) -> Outcome:
             em.clear()
         with contextlib.suppress(Exception):
             layer.close()
-    _judge(out, rig)
+    _judge(out, rig, early)
     return out
 
 
@@ -154,10 +167,10 @@ def _units(rig: Any, command: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _drive(
-    layer: SafetyLayer, rng: np.random.Generator, out: Outcome, fault: tuple[str, dict[str, Any]]
+    layer: SafetyLayer, rng: np.random.Generator, out: Outcome, fault: tuple[str, dict[str, Any]], on: bool
 ) -> None:
     rig: Any = layer.inner
-    spec, start, on = rig.spec, time.monotonic(), False
+    spec, start = rig.spec, time.monotonic()
     phase, speed = rng.uniform(0, 2 * np.pi, spec.size), rng.uniform(2, 6, spec.size)
     stop = start + DRIVE
     turn = 0
@@ -182,21 +195,30 @@ def _drive(
         time.sleep(max(start + turn * PERIOD - time.monotonic(), 0.0))
 
 
+def _follows(rig: Emulated, kind: str) -> bool:
+    """Whether all motors are on and aim near what was sent last."""
+    now = rig.emulator.truth()
+    near = np.abs(now["goal"] - rig._commanded) < 0.1
+    return bool((near & now["on"]).all()) or kind in BLIND
+
+
 def _wrong(rig: Emulated, told: _Told, since: float) -> int:
     """Goals on the wire, after activation, that are none of the rows that were told."""
     goals = rig.emulator.goals("asked", since)
-    rows = np.array(told.rows)  # (k, n)
-    count = 0
-    for motor in np.unique(goals.motor):
-        asked = goals.units[goals.motor == motor]
-        good = np.isin(asked, rows[:, motor])
-        if rig.kind == "maestro":
-            good |= asked == 0  # pulses off
-        elif not good.all():  # goals at activation are where the horn stands
-            near = np.abs(asked[:, None] - rows[None, :, motor]).min(axis=1) <= NEAR
-            good |= near
-        count += int((~good).sum())
-    return count
+    rows = np.array(told.rows or [_units(rig, rig.spec.rest)])  # (k, n)
+    good = (goals.units[:, None] == rows[:, goals.motor].T).any(axis=1)  # (goals,)
+    if rig.kind == "maestro":
+        good |= goals.units == 0  # pulses off
+    return int((~good).sum())
+
+
+def _wrong_at_start(rig: Emulated, start: float, stood: NDArray[np.float64], was: NDArray[np.float64]) -> int:
+    """Goals while it was switched on, that are not where servos stood, or were told to be last."""
+    goals = rig.emulator.goals("asked", start)
+    if rig.capabilities.measures:
+        return int((np.abs(goals.units - _units(rig, stood)[goals.motor]) > NEAR).sum())
+    here = _units(rig, np.where(np.isfinite(was), was, rig.spec.rest))
+    return int(((goals.units != here[goals.motor]) & (goals.units != 0)).sum())
 
 
 def _recovers(layer: SafetyLayer, rig: Emulated) -> bool:
@@ -226,16 +248,18 @@ def _recovers(layer: SafetyLayer, rig: Emulated) -> bool:
     return False
 
 
-def _judge(out: Outcome, rig: Emulated) -> None:
+def _judge(out: Outcome, rig: Emulated, early: bool) -> None:
     if out.crashed:
         out.troubles.append(f"crashed: {out.crashed}")
     if out.wrong:
         out.troubles.append(f"{out.wrong} wrong goals sent")
     if not out.recovered:
         out.troubles.append("did not recover")
-    blind = out.kind in BLIND and not rig.capabilities.measures
+    silent = out.kind in BLIND and not rig.capabilities.measures
+    once = out.kind == "latched" and rig.kind == "maestro"  # an error register, cleared when it is read
+    over = early and out.kind in ("brownout", "unplug")  # it was over before the motors were on
     if out.state == ACTIVE:
-        if out.kind not in PASSING and not blind and not (out.kind == "latched" and rig.kind == "maestro"):
+        if not (out.kind in PASSING or silent or once or over):
             out.troubles.append("went on as if nothing was wrong")
     elif not out.reason:
         out.troubles.append("stopped without a reason")
