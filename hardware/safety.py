@@ -167,6 +167,8 @@ class SafetyLayer(Rig):
             raise RigFault("a fault is latched", where=what, found=self.fault, hint="reset() first")
 
     def _activate(self, present: Floats) -> None:
+        if not self.capabilities.harmless:
+            _log.info("%s", self.describe())
         self.inner.activate()
         state = self.inner.read()
         self._forget(np.where(np.isfinite(state.commanded), state.commanded, present))

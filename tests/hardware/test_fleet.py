@@ -15,7 +15,7 @@ FACE = load_rig("face26")
 SETTLE, WRITES = 0.14, 7
 
 
-def follow(spec, commands):
+def follow(spec, commands, settle=SETTLE, writes=WRITES):
     """Sent commands, positions and picture times of one face on the long way."""
     rig = SafetyLayer(SimRig(spec, twin=FakeTwin(spec), size=(24, 16)))
     out = []
@@ -25,19 +25,19 @@ def follow(spec, commands):
         rig.home(3)
         for command in commands:
             start = rig.clock.now()
-            for k in range(WRITES):
+            for k in range(writes):
                 sent = rig.write(command)
-                rig.clock.sleep_until(start + (k + 1) * SETTLE / WRITES)
+                rig.clock.sleep_until(start + (k + 1) * settle / writes)
             frame = rig.capture()
             out.append((sent, frame.truth["position"], frame.time))
     return [np.array(part) for part in zip(*out)]
 
 
-def fleet_of(specs, commands):
+def fleet_of(specs, commands, settle=SETTLE, writes=WRITES):
     fleet = Fleet(specs)
     out = []
     for row in commands:  # (B, n)
-        fleet.move(row, SETTLE, WRITES)
+        fleet.move(row, settle, writes)
         position, when, _ = fleet.positions()
         out.append((fleet.sent.copy(), position, when))
     return [np.array(part) for part in zip(*out)]
@@ -53,6 +53,17 @@ def test_a_fleet_gives_the_bits_of_its_members(name):
         np.testing.assert_array_equal(sent[:, b], one[0])
         np.testing.assert_array_equal(position[:, b], one[1])
         np.testing.assert_array_equal(when[:, b], one[2])
+
+
+@pytest.mark.parametrize(("settle", "writes"), [(0.3, 2), (0.1, 1), (0.05, 10), (0.02, 1)])
+def test_so_it_does_at_any_pace_and_while_it_brakes(settle, writes):
+    spec = FACE.with_({"servo.max_acceleration": 15.0, "servo.max_speed": 4.0})
+    commands = np.random.default_rng(2).choice([0.0, 1.0], (8, 2, 26))
+    sent, position, _ = fleet_of([spec] * 2, commands, settle, writes)
+    for b in range(2):
+        one = follow(spec, commands[:, b], settle, writes)
+        np.testing.assert_array_equal(sent[:, b], one[0])
+        np.testing.assert_array_equal(position[:, b], one[1])
 
 
 def test_members_may_differ_and_be_reset_alone():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from facetwin.hardware.check import check_rig
-from facetwin.hardware.rig import RigFault
+from facetwin.hardware.rig import Capabilities, RigFault
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.hardware.safety_settings import Level, Limit
 from facetwin.hardware.sim import SimRig
@@ -633,3 +633,29 @@ def test_motors_that_did_not_hear_are_switched_off_as_soon_as_they_do():
     rig.activate()
     rig.write(FACE.rest)
     assert rig.status.state == "active"
+
+
+def test_no_command_waits_for_an_answer():
+    rig = active()
+    order, write, read = [], rig.inner._write, rig.inner._read
+    rig.inner._write = lambda command: order.append("write") or write(command)
+    rig.inner._read = lambda: order.append("read") or read()
+    for _ in range(50):
+        rig.clock.sleep(0.02)
+        rig.write(FACE.rest)
+    assert order.count("read") in (4, 5)
+    assert all(order[i - 1] == "write" for i, what in enumerate(order) if what == "read")
+    assert order[0] == "write"
+
+
+def test_limits_are_told_when_a_real_face_is_switched_on(caplog):
+    class Real(ScriptedRig):
+        capabilities = Capabilities(simulated=False, measures=True, camera=None)
+
+    caplog.set_level("INFO", "facetwin.safety")
+    for kind, told in ((ScriptedRig, False), (Real, True)):
+        rig = SafetyLayer(kind(FACE), stall="off")
+        rig.open()
+        rig.activate()
+        rig.close()
+        assert ("stall: off" in caplog.text) == told
