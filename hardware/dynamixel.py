@@ -211,14 +211,13 @@ class DynamixelRig(ServoRig):
 
     def _look(self) -> list[str]:
         """A bus watchdog tells more than that it tripped: it is off in a servo that has started anew."""
-        if not self._ticks:
-            return []
-        answers = self._get(self.ids, dx.BUS_WATCHDOG)
+        register = dx.BUS_WATCHDOG if self._ticks else dx.TORQUE_ENABLE
+        answers = self._get(self.ids, register)
         values = answers.values()
         self._anew.update(np.flatnonzero(answers.heard & (values == 0)).tolist())
         said = [f"{self.bus.name(int(self.ids[i]))}: started anew, its motor is off (brown-out?)"
                 for i in sorted(self._anew)]  # fmt: skip
-        if not self._paused:
+        if self._ticks and not self._paused:
             tripped = np.flatnonzero(answers.heard & (values == dx.TRIPPED))
             said += [f"{self.bus.name(int(self.ids[i]))}: bus watchdog tripped" for i in tripped]
         return said

@@ -110,8 +110,9 @@ def test_one_that_tripped_while_we_spoke_is_a_fault_until_the_next_write(make):
     assert rig.read().faults == ()
 
 
-def test_a_servo_that_started_anew_is_a_fault_until_activation(make):
-    rig, line = make()
+@pytest.mark.parametrize("watchdog", [1.0, None])
+def test_a_servo_that_started_anew_is_a_fault_until_activation(make, watchdog):
+    rig, line = make(bus_watchdog=watchdog)
     rig.open().activate()
     line.one(7).memory[64] = line.one(7).memory[98] = 0  # brown-out
     rig._looked -= 1.0

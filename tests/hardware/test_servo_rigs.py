@@ -7,12 +7,13 @@ import pytest
 from scripted_servos import DynamixelLine, FeetechLine, OnPty, dynamixel, feetech, on
 
 from facetwin.hardware import dynamixel as dynamixel_module
+from facetwin.hardware import dynamixel_bus, feetech_bus, servo_bus
 from facetwin.hardware import feetech as feetech_module
-from facetwin.hardware import servo_bus
 from facetwin.hardware.dynamixel import DynamixelRig
 from facetwin.hardware.feetech import FeetechRig
 from facetwin.hardware.rig import RigFault
 from facetwin.twin.errors import FaceTwinError
+from facetwin.twin.spec import load_rig
 
 KINDS = {"dynamixel": (DynamixelRig, DynamixelLine, dynamixel), "feetech": (FeetechRig, FeetechLine, feetech)}
 EEPROM = {"dynamixel": 64, "feetech": 40}  # addresses below are EEPROM
@@ -48,6 +49,14 @@ def make(kind):
         rig.close()
 
 
+@pytest.fixture
+def hasty(monkeypatch):
+    """Pings that give up at once: the scripted line answers at once, or never."""
+    for module in (servo_bus, dynamixel_bus, feetech_bus):
+        monkeypatch.setattr(module, "PING_TIME", 1e-3)
+    monkeypatch.setattr(servo_bus, "Wire", lambda port, *, baud, timeout: DynamixelLine([], baud=baud))
+
+
 def torque(line):
     return [s.memory[s.torque] for s in line.all()]
 
@@ -58,6 +67,20 @@ def goals(line):
 
 def writes(line, address):
     return [(s.id, data) for s in line.all() for a, data in s.log if a == address]
+
+
+@pytest.mark.parametrize("table", ["emo23", "face26"])
+def test_other_tables_and_other_ids(kind, table):
+    spec = load_rig(table)
+    rig_class, line_class, servo = KINDS[kind]
+    wiring = {name: {"channel": 200 - k} for k, name in enumerate(spec.names)}
+    line = line_class([servo(200 - k) for k in range(spec.size)])
+    rig = on(rig_class("scripted", table=spec, wiring=wiring), line)
+    with rig:
+        rig.activate()
+        sent = rig.write(np.linspace(0, 1, spec.size))
+        assert goals(line) == rig.wiring.units(sent).tolist()
+        assert rig.read().measured.shape == (spec.size,)
 
 
 # --- opening ---------------------------------------------------------------------------------------------
@@ -106,7 +129,7 @@ def test_missing_servos_are_listed_by_name(make):
     assert "id 17" not in str(error.value)
 
 
-def test_a_wrong_rate_is_told_with_the_right_one(make, kind, monkeypatch):
+def test_a_wrong_rate_is_told_with_the_right_one(make, kind, hasty, monkeypatch):
     rig, line = make(line_options={"true_baud": 57_600})
     _, line_class, _ = KINDS[kind]
 
@@ -118,7 +141,7 @@ def test_a_wrong_rate_is_told_with_the_right_one(make, kind, monkeypatch):
         rig.open()
 
 
-def test_silence_at_every_rate_says_what_to_check(make, kind, monkeypatch):
+def test_silence_at_every_rate_says_what_to_check(make, kind, hasty, monkeypatch):
     rig, _ = make(line_options={"true_baud": 1})
     _, line_class, _ = KINDS[kind]
     monkeypatch.setattr(servo_bus, "Wire", lambda port, *, baud, timeout: line_class([], baud=baud))
@@ -336,7 +359,7 @@ def test_a_changed_byte_never_becomes_a_position(make, hasty):
         out[random.integers(len(out))] ^= 1 << random.integers(8)
         return bytes(out)
 
-    for _ in range(25):
+    for _ in range(12):
         line.spoil = flip
         with contextlib.suppress(RigFault):
             assert np.array_equal(rig.read().measured, truth)
@@ -477,16 +500,6 @@ def survive(make, bytes_wanted, seed):
         line.spoil = None
         rig.close()
         rig.wires[0].servos.clear()
-
-
-@pytest.fixture
-def hasty(monkeypatch):
-    """Pings that give up at once: the scripted line answers at once, or never."""
-    from facetwin.hardware import dynamixel_bus, feetech_bus
-
-    for module in (servo_bus, dynamixel_bus, feetech_bus):
-        monkeypatch.setattr(module, "PING_TIME", 1e-3)
-    monkeypatch.setattr(servo_bus, "Wire", lambda port, *, baud, timeout: DynamixelLine([], baud=baud))
 
 
 def test_noise_raises_nothing_but_the_drivers_own(make, hasty):
