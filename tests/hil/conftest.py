@@ -75,7 +75,7 @@ def _able(request: pytest.FixtureRequest) -> None:
     for what in marker.args:
         if not getattr(able, what):
             pytest.skip({"camera": "this rig has no camera", "measures": "this rig's servos do not measure",
-                         "emulated": "this rig is a real one"}[what])  # fmt: skip
+                         "emulated": "this rig is not emulated"}[what])  # fmt: skip
 
 
 @dataclass
