@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from facetwin.cli.main import main
+
 PLUGIN = Path(__file__).parents[2] / "examples" / "plugin"
 
 
@@ -33,52 +35,73 @@ def add_plugin(target, name, scheme, value, code):
 
 
 BROKEN = {
-    "raises": ("raises:Rig", "raise RuntimeError('no licence file')", "RuntimeError: no licence file"),
-    "quits": ("quits:Rig", "import sys\nsys.exit(4)", "SystemExit: 4"),
-    "lacks": ("lacks:Rig", "", "AttributeError"),
-    "number": ("number:Rig", "Rig = 7", "not a rig"),
-    "syntax": ("syntax:Rig", "def (", "SyntaxError"),
+    "raises_box": (
+        "raises_box:Rig",
+        "raise RuntimeError('no licence file')",
+        "RuntimeError: no licence file",
+    ),
+    "quits_box": ("quits_box:Rig", "import sys\nsys.exit(4)", "SystemExit: 4"),
+    "lacks_box": ("lacks_box:Rig", "", "AttributeError"),
+    "number_box": ("number_box:Rig", "Rig = 7", "not a rig"),
+    "syntax_box": ("syntax_box:Rig", "def (", "SyntaxError"),
 }
 
 
-def test_broken_plugins_are_shown_and_stop_nobody_else(tmp_path):
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """A folder whose plugins this process sees, and the command: argv -> (exit code, stdout, last line of
+    stderr)."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def command(*argv):
+        code = main(list(argv))
+        out, err = capsys.readouterr()
+        return code, out, (err.strip().splitlines() or [""])[-1]
+
+    yield tmp_path, command
+    for file in tmp_path.glob("*.py"):
+        sys.modules.pop(file.stem, None)
+
+
+def test_broken_plugins_are_shown_and_stop_nobody_else(here):
+    folder, command = here
     for name, (value, code, _) in BROKEN.items():
-        add_plugin(tmp_path, name, name, value, code)
-    add_plugin(tmp_path, "thief", "sim", "thief:Rig", "print('loaded')")
-    add_plugin(tmp_path, "talker", "talker", "talker:Rig",
+        add_plugin(folder, name, name.removesuffix("_box"), value, code)
+    add_plugin(folder, "thief_box", "sim", "thief_box:Rig", "print('loaded')")
+    add_plugin(folder, "talker_box", "talker", "talker_box:Rig",
                "print('hello')\nfrom facetwin.hardware.sim import SimRig as Rig")  # fmt: skip
-    done = facetwin(tmp_path, "rig", "list", "--json")
-    assert done.returncode == 0, done.stderr
-    kinds = {kind["name"]: kind for kind in json.loads(done.stdout)["kinds"]}  # no 'hello' in it
+    code, out, _ = command("rig", "list", "--json")
+    assert code == 0
+    kinds = {kind["name"]: kind for kind in json.loads(out)["kinds"]}  # no 'hello' in it
     for name, (_, _, words) in BROKEN.items():
-        assert words in kinds[f"{name}:"]["error"]
-        assert kinds[f"{name}:"]["package"] == name
+        kind = kinds[name.removesuffix("_box") + ":"]
+        assert words in kind["error"]
+        assert kind["package"] == name
     assert kinds["talker:"]["error"] is None
     assert kinds["sim:"]["from"] == "facetwin.hardware.sim:SimRig"  # nobody takes a name of ours
-    assert "thief:Rig is ignored" in kinds["sim:"]["note"]
-    done = facetwin(tmp_path, "rig", "check", "raises:")
-    assert done.returncode == 1
-    error = done.stderr.strip().splitlines()[-1]
+    assert "thief_box:Rig is ignored" in kinds["sim:"]["note"]
+    code, _, error = command("rig", "check", "raises:")
+    assert code == 1
     assert "no licence file" in error
     assert "next:" in error
-    done = facetwin(tmp_path, "rig", "list")
-    assert done.returncode == 0
-    lines = [line for line in done.stdout.splitlines() if line.split(":")[0] in BROKEN]
+    code, out, _ = command("rig", "list")
+    assert code == 0
+    lines = [line for line in out.splitlines() if line.split(":")[0] + "_box" in BROKEN]
     assert len(lines) == len(BROKEN)
     assert sum("cannot be imported" in line for line in lines) == 4
 
 
-def test_a_driver_that_fails_while_it_is_made_is_named(tmp_path):
-    code = "from facetwin.hardware.rig import Rig\ndef make(x=''):\n    {}"
-    add_plugin(tmp_path, "one", "one", "one:make", code.format("return 1 / 0"))
-    add_plugin(tmp_path, "two", "two", "two:make", code.format("return 'a rig'"))
-    add_plugin(tmp_path, "three", "three", "three:Rig", "from facetwin.hardware.rig import Rig")
-    for name, words in (("one", "ZeroDivisionError"), ("two", "not a rig; found str"), ("three", "")):
-        done = facetwin(tmp_path, "rig", "check", f"{name}:")
-        assert done.returncode in (1, 2)
-        assert len(done.stderr.strip().splitlines()) <= 2  # pybullet says when it was built
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
+def test_a_driver_that_fails_while_it_is_made_is_named(here):
+    folder, command = here
+    make = "def make(x=''):\n    {}"
+    add_plugin(folder, "one_box", "one", "one_box:make", make.format("return 1 / 0"))
+    add_plugin(folder, "two_box", "two", "two_box:make", make.format("return 'a rig'"))
+    add_plugin(folder, "three_box", "three", "three_box:Rig", "from facetwin.hardware.rig import Rig")
+    for name, code, words in (("one", 1, "ZeroDivisionError"), ("two", 1, "not a rig; found str"),
+                              ("three", 2, "missing a required argument")):  # fmt: skip
+        got, _, error = command("rig", "check", f"{name}:")
+        assert got == code
+        assert words in error
 
 
 @pytest.mark.slow
