@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from facetwin.hardware.emulated.bus import Horns, Log
 from facetwin.hardware.emulated.faults import Faults
-from facetwin.hardware.emulated.maestro_board import (
+from facetwin.hardware.emulated.maestro_board import Board, MaestroBus
+from facetwin.hardware.emulated.maestro_frames import (
     ACCELERATION,
     ERRORS,
     HOME,
@@ -20,9 +21,7 @@ from facetwin.hardware.emulated.maestro_board import (
     POSITION,
     SET_TARGET,
     SPEED,
-    Board,
     Ear,
-    MaestroBus,
     Order,
     crc7,
 )

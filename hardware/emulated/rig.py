@@ -133,4 +133,6 @@ def emulated_rig(
 def driver_class(kind: str) -> type[Emulated]:
     """The driver of a kind, with a robot behind it."""
     driver = KINDS[kind].driver()
-    return type(f"Emulated{driver.__name__}", (Emulated, driver), {"__doc__": driver.__doc__})
+    return type(
+        f"Emulated{driver.__name__}", (Emulated, driver), {"__doc__": driver.__doc__, "__module__": __name__}
+    )

@@ -82,7 +82,7 @@ def settings(kind: str, rng: np.random.Generator, spec: RigSpec) -> dict[str, An
     """How a fault of a kind is set in one trial."""
     motor = int(rng.integers(spec.size))
     free = int(rng.choice(np.r_[spec.group("neck"), spec.group("brows")]))  # no coupling holds it back
-    return {
+    how: dict[str, dict[str, Any]] = {
         "drop": {"rate": float(rng.choice([0.0005, 0.005, 0.1])), "where": _side(rng)},
         "corrupt": {"rate": float(rng.choice([0.0005, 0.005, 0.1])), "where": _side(rng)},
         "delay": {"delay": float(rng.choice([0.005, 0.03, 0.3]))},
@@ -92,7 +92,8 @@ def settings(kind: str, rng: np.random.Generator, spec: RigSpec) -> dict[str, An
         "stall": {"motor": free},
         "brownout": {"duration": float(rng.choice([0.02, 0.2])), "depth": 5.0},
         "unplug": {"duration": float(rng.choice([0.05, 0.5, 30.0]))},
-    }[kind]
+    }
+    return how[kind]
 
 
 def _side(rng: np.random.Generator) -> str:

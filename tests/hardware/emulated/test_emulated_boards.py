@@ -13,7 +13,7 @@ from parts import Table
 from facetwin.hardware.emulated.dynamixel_frames import Ear, crc16, fast_status, status
 from facetwin.hardware.emulated.faults import Fault
 from facetwin.hardware.emulated.feetech_bus import checksum
-from facetwin.hardware.emulated.maestro_board import CRC, PROTOCOL, crc7
+from facetwin.hardware.emulated.maestro_frames import CRC, PROTOCOL, crc7
 
 JAW = 15  # on board 12, channel 15, of face26
 
