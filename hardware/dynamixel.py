@@ -144,7 +144,7 @@ class DynamixelRig(ServoRig):
         self.bus.set(numbers, dx.BUS_WATCHDOG, 0)
         if self._ticks:
             self.bus.set(numbers, dx.BUS_WATCHDOG, self._ticks)
-        self._troubles, self._paused = (), False
+        self._troubles, self._paused, self.bus.pause = (), False, 0.0
 
     def _read(self) -> RigState:
         self._mend()
@@ -224,7 +224,8 @@ class DynamixelRig(ServoRig):
 
     def _notice_pause(self) -> None:
         """Whether nothing was sent for so long that watchdogs have tripped, or are about to."""
-        self._paused |= time.monotonic() - self.bus.last > 0.8 * self._ticks * 0.02
+        silent = max(time.monotonic() - self.bus.last, self.bus.pause)
+        self._paused |= silent > 0.8 * self._ticks * 0.02
 
 
 def scan(port: str, bauds: Sequence[int] = dx.BAUDS) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ class WirePort(PortHandler):
 
 
 class DynamixelBus(ServoBus):
-    """Dynamixel servos on one wire; whatever is sent feeds their bus watchdogs (`last`)."""
+    """Dynamixel servos on one wire; whatever is sent feeds their bus watchdogs."""
 
     maker = "Dynamixel"
     bauds = BAUDS
@@ -200,7 +200,7 @@ class DynamixelBus(ServoBus):
     # --- inside ----------------------------------------------------------------------------------
 
     def _ask(self, call: Callable[..., T], *arguments: Any) -> T:
-        self.last = time.monotonic()
+        self._spoke()
         self._port.is_using = False
         self._port.patience = PING_TIME + self.delay
         plain = [int(a) if isinstance(a, (int, np.integer)) else a for a in arguments]

@@ -99,8 +99,8 @@ class ServoBus(ABC):
     ----------
     delay : float, s
         How long a servo waits before it answers; the factory's setting until told otherwise.
-    last : float, s
-        When something was last sent (`time.monotonic`).
+    last, pause : float, s
+        When something was last sent (`time.monotonic`), and the longest silence of ours before that.
     """
 
     maker = ""  #: of the servos, for messages
@@ -110,7 +110,7 @@ class ServoBus(ABC):
     def __init__(self, wire: Wire, names: Mapping[int, str] | None = None) -> None:
         self.wire = wire
         self.names = names or {}
-        self.last = time.monotonic()
+        self.last, self.pause = time.monotonic(), 0.0
 
     @abstractmethod
     def ping(self, number: int) -> None:
@@ -139,7 +139,12 @@ class ServoBus(ABC):
     def send(self, data: bytes) -> None:
         """Send a frame that nobody answers."""
         self.wire.write(data)
-        self.last = time.monotonic()
+        self._spoke()
+
+    def _spoke(self) -> None:
+        now = time.monotonic()
+        self.pause = max(self.pause, now - self.last)
+        self.last = now
 
     def answers(self, number: int) -> bool:
         """Whether anything comes back from a servo."""

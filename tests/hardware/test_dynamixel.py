@@ -9,6 +9,7 @@ from scripted_servos import DynamixelLine, dynamixel, on
 
 from facetwin.hardware import dynamixel_codec as dx
 from facetwin.hardware.dynamixel import DynamixelRig
+from facetwin.hardware.emulated import emulated_rig
 from facetwin.hardware.rig import RigFault
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -86,6 +87,38 @@ def test_after_a_pause_servos_that_stopped_take_goals_again(make):
     rig.write(rig.spec.rest)
     assert watchdogs(line) == {5}
     assert [s.value(116, 4) for s in line.all()] == rig.wiring.units(rig.spec.rest).tolist()
+
+
+def test_a_pause_is_remembered_whatever_was_asked_since(make):
+    rig, line = make(bus_watchdog=0.1)
+    rig.open().activate()
+    time.sleep(0.15)
+    rig.bus.ping(1)
+    rig.write(rig.spec.rest)
+    assert line.one(1).log[-3:-1] == [(98, b"\0"), (98, b"\5")]
+    assert line.one(1).log[-1][0] == 116
+    before = len(line.frames)
+    rig.write(rig.spec.rest)
+    assert len(line.frames) == before + 1
+
+
+@pytest.mark.slow
+def test_it_really_trips_and_is_really_cleared():
+    rig = emulated_rig("dynamixel", camera=False, bus_watchdog=0.3)
+    with rig:
+        rig.activate()
+        away = np.where(rig.spec.rest < 0.5, 1.0, 0.0)
+        rig.write(away)
+        time.sleep(0.8)
+        assert set(rig.bus.get(rig.ids, dx.BUS_WATCHDOG).values()) == {dx.TRIPPED}
+        for _ in range(50):
+            rig.write(rig.spec.rest)
+            time.sleep(0.02)
+        state = rig.read()
+        assert set(rig.bus.get(rig.ids, dx.BUS_WATCHDOG).values()) == {15}
+        assert np.allclose(state.measured, rig.spec.rest, atol=0.02)
+        assert state.faults == ()
+    rig.emulator.stop()
 
 
 def test_writing_in_time_arms_nothing_anew(make):
