@@ -100,6 +100,7 @@ def test_a_table_of_ones_own_is_found_beside_the_file(tmp_path):
 
 
 @pytest.mark.sim
+@pytest.mark.slow
 def test_a_simulated_face_keeps_the_contract(tmp_path):
     rig = made(tmp_path, 'table = "face26"\n[[bus]]\nrig = "sim:?solver=linear&size=48"\n')
     report = check_rig(SafetyLayer(rig))
