@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _PERIOD = 0.02  # s, between pulses, and between commands at least
 _OFF_BY = 40  # 0.25 us: pulses further than this from their target are somewhere else
 _CHUNK = 6  # questions sent at once: a Maestro's buffer is short
-
-
 _NO_PULSES = "no pulses: it was reset, or an error sent it home; check the supply"
 
 
@@ -145,6 +143,8 @@ class MaestroRig(SerialRig):
         """Whether any pulse is still on its way to its target, held back by the boards' limits."""
         with self._lock:
             self._need("moving()", OPEN, ACTIVE, HELD)
+            for k in range(len(self.wires)):
+                self._collect(k)
             if all(board.batches for board in self.boards):
                 question = [codec.get_moving_state(device=b.device, crc=b.crc) for b in self.boards]
                 return any(ask(b, q, 1) != b"\0" for b, q in zip(self.boards, question, strict=True))
@@ -153,6 +153,7 @@ class MaestroRig(SerialRig):
     # --- hooks ---------------------------------------------------------------------------------------
 
     def _meet(self) -> None:
+        self._pending = {}
         for board in self.boards:
             meet(board, self.patience)
             most = max(board.channels)
@@ -259,7 +260,7 @@ class MaestroRig(SerialRig):
             packet.wire.write(packet.fill(units, [look.board.channels[look.place] for look in looks]))
 
     def _collect(self, k: int) -> None:
-        """Take the answers to the questions of the last write on a wire; `TimeoutError` if they are missing."""
+        """Take the answers to the questions of the last write on a wire; raises `TimeoutError` without."""
         looks = self._pending.pop(k, [])
         if not looks:
             return

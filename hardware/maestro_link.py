@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,13 +155,22 @@ def count_channels(board: Board) -> int | None:
 
 
 class Packet:
-    """Targets of all motors of the boards on one wire, as one string of bytes with places to fill in."""
+    """Targets of all motors of the boards on one wire, as one string of bytes with places to fill in.
 
-    def __init__(self, wire: Wire, boards: list[Board]) -> None:
-        self.wire = wire
+    With `looks` each board is first asked for the pulse of one channel, as it is before the new targets.
+    """
+
+    def __init__(self, wire: Wire, boards: list[Board], *, looks: bool = False) -> None:
+        self.wire, self.boards = wire, boards
+        self._looks: list[int] = []  # places of the channels that are looked at
         out, low, motors = bytearray(), [], []  # type: bytearray, list[int], list[int]
         self._sums: list[tuple[int, int]] = []  # from, to of what a CRC byte is about
         for board in boards:
+            if looks:
+                out += codec.get_position(0, device=board.device, crc=board.crc)
+                self._looks.append(len(out) - 1 - board.crc)
+                if board.crc:
+                    self._sums.append((len(out) - (5 if board.device is not None else 3), len(out) - 1))
             for first, length in codec.runs(board.channels, multiple=board.batches):
                 start, channel = len(out), board.channels[first]
                 if length == 1:
@@ -178,9 +188,11 @@ class Packet:
     def __len__(self) -> int:
         return len(self._template)
 
-    def fill(self, units: NDArray[Any]) -> bytes:
-        """The bytes for targets [shape=(n,), 0.25 us] of all the rig's motors."""
+    def fill(self, units: NDArray[Any], looks: Sequence[int] = ()) -> bytes:
+        """The bytes for targets [shape=(n,), 0.25 us] of all the rig's motors, and channels to look at."""
         out = self._template.copy()
+        for place, channel in zip(self._looks, looks, strict=True):
+            out[place] = channel
         mine = units[self._motors]
         out[self._low] = mine & 0x7F
         out[self._low + 1] = mine >> 7

@@ -68,7 +68,9 @@ def test_a_write_is_one_string_of_bytes(boards):
         rig.read()
         # two boards, 16 and 10 channels: header of 5 bytes, 2 per target
         assert rig.wire.sent - sent == 2 * 5 + 2 * 26 + 2 * (3 + 4)
-        assert bytes(line.received[before : before + 5]) == bytes([0xAA, 12, 0x1F, 16, 0])
+        # each board is asked for a pulse, then told 16 or 10 targets
+        first = bytes(line.received[before : before + 9])
+        assert first == bytes([0xAA, 12, 0x10, 0, 0xAA, 12, 0x1F, 16, 0])
 
 
 def test_activate_starts_from_the_pulses_that_are(boards):
@@ -306,6 +308,54 @@ def test_a_board_that_was_reset_is_a_fault(boards):
         assert "no pulses" in rig.read().faults[0]
 
 
+def test_a_reset_between_two_writes_is_a_fault(boards):
+    """After the second write the pulses are back: only the question before it can tell."""
+    line = boards()
+    with rig_on(line) as rig:
+        rig.activate()
+        for _ in range(3):
+            rig.write(rig.spec.rest)
+        assert not rig.read().faults
+        line.boards[1].pulses.clear()
+        rig.write(rig.spec.rest)
+        (fault,) = rig.read().faults
+        assert "Maestro 13" in fault
+        assert "no pulses" in fault
+        assert all(pulses(line))
+        assert not rig.read().faults  # told once
+
+
+def test_a_write_notices_that_nobody_is_there(boards):
+    line = boards()
+    with rig_on(line) as rig:
+        rig.activate()
+        line.boards[0].silent = True
+        rig.wire.timeout = 0.03
+        rig.write(rig.spec.rest)
+        with pytest.raises(RigFault, match="Maestro 12"):  # no read in between
+            rig.write(rig.spec.rest)
+        assert rig.status.state == "held"
+        line.boards[0].silent, rig.wire.timeout = False, 0.15
+        rig.write(rig.spec.rest)
+        assert rig.status.state == "active"
+
+
+def test_a_lost_answer_to_a_write_is_got_over(boards):
+    line = boards()
+    with rig_on(line) as rig:
+        rig.activate()
+        for k in range(6):
+            if k == 2:
+                line.cut = 1
+            rig.write(np.full(26, 0.1 * k))
+        assert rig.status.retries == 1
+        assert not rig.read().faults
+        assert not rig.moving()
+        rig.write(rig.spec.rest)
+        assert not rig.moving()  # with an answer waiting
+        assert pulses(line) == list(rig.wiring.units(rig.spec.rest))
+
+
 def test_pulses_on_their_way_are_no_fault_those_that_never_come_are(boards):
     line = boards()
     with rig_on(line) as rig:
@@ -477,10 +527,12 @@ def fuzz(size, seed):
         if rig.status.state == "open":
             rig.status.state = rng.choice(("open", "active"))
         try:
+            if rig.status.state == "active" and rng.random() < 0.5:
+                rig._write(rig.spec.rest)
             state = rig.read()
             assert np.isnan(state.measured).all()
             well += 1
-        except RigFault:
+        except (RigFault, TimeoutError):
             badly += 1
         if wire.at == before:
             wire.at += 1
