@@ -50,6 +50,7 @@ def play_program(
     name: str = "",
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    look: bool = True,
 ) -> Played:
     """Play `program` on an activated rig and record it into `folder`, as `rig calibrate` wants it.
 
@@ -58,13 +59,15 @@ def play_program(
     rig : Rig, activated; one without a camera is played and read only
     fps : float
         Pictures a second at most; a camera that is slower is taken as it comes.
+    look : bool
+        False: servos only, also where there is a camera.
 
     Raises
     ------
     FaceTwinError
         No face at rest, or a camera that shows the same picture while motors move.
     """
-    looks = rig.capabilities.camera is not None
+    looks = look and rig.capabilities.camera is not None
     clock, n = rig.clock, rig.spec.size
     unit = _unit(rig, watcher, name) if looks else 1.0
     _hold(rig, rig.spec.rest, 0.5)
@@ -96,9 +99,10 @@ def play_program(
                 pace.wait()
                 sent_at[k] = clock.now() - zero
                 sent.append(rig.write(asked))
-                # servos look when they are asked: answers take their time on the wire
-                read_at[k] = clock.now() - zero
+                asked_at = clock.now() - zero
                 state = rig.read()
+                # servos looked some time between question and last answer
+                read_at[k] = (asked_at + max(asked_at, state.time - zero)) / 2
                 measured.append(state.measured)
                 recording.write(sent_at[k], asked, sent[-1], state)
                 if looks:
@@ -137,7 +141,8 @@ def play_program(
             "the camera gave no picture", where=name, found=f"{program.seconds:.0f} s of waiting",
             hint="is it plugged in, is another program using it?",
         )  # fmt: skip
-    check_frozen(data, name or folder)
+    if len(picture_at):
+        check_frozen(data, name or folder)
     return Played(Side(rig.spec, data, read_at, zero), unit, paced)
 
 

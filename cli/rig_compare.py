@@ -94,11 +94,11 @@ def run(options: RigCompare) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in ("rig", "twin", "calibrated twin"):
         _clear(options.out / name)
-    real = not rig.capabilities.simulated
+    real, look = not rig.capabilities.simulated, rig.capabilities.camera is not None
     with Watcher(gentle=real) as watcher:
         on_rig, rig_seen = _play(rig, watcher, played, contest, options, options.out / "rig", options.rig)
     with Watcher() as watcher:
-        on_twin, twin_seen = _play(twin, watcher, played, contest, options, options.out / "twin", "twin")
+        on_twin, twin_seen = _play(twin, watcher, played, contest, options, options.out / "twin", "twin", look=look)
         first = _compare(on_twin, on_rig, played, contest, twin_seen, rig_seen)
         second, calibration = None, None
         if options.calibrate:
@@ -179,6 +179,8 @@ def _twin(options: RigCompare, spec: RigSpec, camera: tuple[int, int, int] | Non
     if twin.spec.names != spec.names:
         raise UsageError("a twin with other motors", where="--twin", found=options.twin,
                          expected=f"the {spec.size} motors of {spec.name}")  # fmt: skip
+    if options.calibrate and camera is None:
+        raise UsageError("calibration needs pictures", where=options.rig, hint="a camera")
     if options.calibrate and not isinstance(twin.inner, SimRig):
         raise UsageError("only a simulated twin can be calibrated", where="--twin", found=options.twin)
     return twin
@@ -193,6 +195,7 @@ def _play(
     folder: Path,
     name: str,
     body: RigSpec | None = None,
+    look: bool = True,
 ) -> tuple[Played, Any]:
     from dataclasses import replace
 
@@ -205,7 +208,7 @@ def _play(
         rig.activate()
         rig.home(options.seed)
         played_now = play_program(
-            rig, watcher, played, folder, fps=options.fps, name=name, seed=options.seed
+            rig, watcher, played, folder, fps=options.fps, name=name, seed=options.seed, look=look
         )
         save_side(played_now, played, folder)
         seen = None

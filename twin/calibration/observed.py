@@ -120,6 +120,8 @@ def check(data: Observed, spec: RigSpec, where: object = "recording") -> Observe
 def check_frozen(data: Observed, where: object) -> None:
     """Raise `UsageError` where landmarks stay the same to the bit while motors move."""
     seen = np.flatnonzero(data.found())
+    if len(seen) < 2:
+        return
     same = (data.landmarks[seen[1:]] == data.landmarks[seen[:-1]]).all((1, 2))
     start = 0
     for k, still in enumerate([*same, False]):
