@@ -390,6 +390,28 @@ def test_one_flipped_bit_is_no_fault(boards):
         assert flipped
 
 
+def test_one_flipped_bit_does_not_move_a_face_at_activation(boards):
+    line = boards()
+    there = np.linspace(0.2, 0.8, 26)
+    with rig_on(line) as rig:
+        for motor, unit in zip(rig.spec.motors, rig.wiring.units(there)):
+            line.boards[motor.bus].pulses[motor.channel] = int(unit)
+        before = pulses(line)
+        read, flipped = rig.wire.read, []
+
+        def flip(size, timeout=None):
+            answer = bytearray(read(size, timeout))
+            if size == 12 and not flipped:
+                flipped.append(True)
+                answer[3] ^= 2
+            return bytes(answer)
+
+        rig.wire.read = flip
+        rig.activate()
+        assert flipped
+        assert pulses(line) == before
+
+
 def test_a_narrower_range_in_the_board_is_a_fault(boards):
     line = boards(Model(12, highest=8000), Model(13))
     with rig_on(line) as rig:
