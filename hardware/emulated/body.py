@@ -99,8 +99,6 @@ def main() -> None:
     """Run until the program is gone."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.nice(5)  # pictures come when they can; driver and wire go first
     control, parent = Connection(int(sys.argv[1])), os.getppid()
     setup = json.loads(control.recv_bytes())
     linger = [math.inf]

@@ -15,8 +15,8 @@ from facetwin.hardware.eye import Eye
 from facetwin.hardware.rig import Frame
 from facetwin.twin.errors import FaceTwinError
 
-#: s without a new picture: the camera is gone
-GONE = 3.0
+#: s without a new picture: the camera is gone; a busy machine may need seconds for one
+GONE = 10.0
 
 
 class EmulatorEye(Eye):

@@ -383,12 +383,13 @@ def test_the_camera_sees_the_motors_move_and_anybody_may_look():
         still = [rig.capture() for _ in range(3)]
         travelled[rig.spec.index("jaw")] = 0.9
         travel(rig, travelled, 1.5)
-        time.sleep(1.0)
+        still_there = time.monotonic()
+        assert wait_until(lambda: rig.capture().time > still_there, 20.0)
         frame = rig.capture()
         assert frame.truth is None
         assert frame.mirrored
         delay = em.truth()["camera"]["delay"]
-        assert delay <= time.monotonic() - frame.time < 2.0
+        assert delay <= time.monotonic() - frame.time < 10.0
         changed = np.abs(frame.image.astype(int) - still[-1].image).mean(axis=2)
         assert changed[40:].mean() > 3 * changed[:20].mean()  # mouth and forehead
         assert em.truth()["seen_position"][15] == pytest.approx(em.truth()["position"][15], abs=0.02)
