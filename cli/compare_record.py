@@ -18,6 +18,7 @@ from facetwin.cli.watcher import Watcher
 from facetwin.hardware.pace import Pace, Paced
 from facetwin.hardware.recording import RecordingWriter
 from facetwin.hardware.rig import Rig
+from facetwin.hardware.underway import under_way
 from facetwin.twin.calibration.compare import Side
 from facetwin.twin.calibration.observed import Observed, check_frozen
 from facetwin.twin.calibration.probes import RATE, Program
@@ -71,6 +72,7 @@ def play_program(
     clock, n = rig.clock, rig.spec.size
     unit = _unit(rig, watcher, name) if looks else 1.0
     _hold(rig, rig.spec.rest, 0.5)
+    later = under_way(rig)
     commands = program.commands
     sent_at, sent, read_at, measured = np.empty(len(commands)), [], np.empty(len(commands)), []
     picture_at: list[float] = []
@@ -97,7 +99,7 @@ def play_program(
             zero, last = pace.start, -np.inf
             for k, asked in enumerate(commands):
                 pace.wait()
-                sent_at[k] = clock.now() - zero
+                sent_at[k] = clock.now() - zero + later
                 sent.append(rig.write(asked))
                 asked_at = clock.now() - zero
                 state = rig.read()
@@ -143,7 +145,7 @@ def play_program(
         )  # fmt: skip
     if len(picture_at):
         check_frozen(data, name or folder)
-    return Played(Side(rig.spec, data, read_at, zero), unit, paced)
+    return Played(Side(rig.spec, data, read_at, zero, later), unit, paced)
 
 
 def save_side(played: Played, program: Program, folder: Path) -> None:

@@ -221,8 +221,9 @@ def _perform_live(rig: Rig, track: Track) -> Iterator[Shot]:
     """The same in real time: writes at absolute deadlines, pictures by the camera's time stamps."""
     from facetwin.cli.live import Nearest
     from facetwin.hardware.pace import Pace
+    from facetwin.hardware.underway import under_way
 
-    rest, lead, clock = np.asarray(rig.spec.rest), lead_times(rig.spec), rig.clock
+    rest, lead, clock = np.asarray(rig.spec.rest), lead_times(rig.spec) + under_way(rig), rig.clock
     first, second = lags(rig.spec)
     start = -SETTLE - REST - EASE
     due = round((start + SETTLE) * FPS)

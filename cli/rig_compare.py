@@ -98,7 +98,8 @@ def run(options: RigCompare) -> int:
     with Watcher(gentle=real) as watcher:
         on_rig, rig_seen = _play(rig, watcher, played, contest, options, options.out / "rig", options.rig)
     with Watcher() as watcher:
-        on_twin, twin_seen = _play(twin, watcher, played, contest, options, options.out / "twin", "twin", look=look)
+        folder = options.out / "twin"
+        on_twin, twin_seen = _play(twin, watcher, played, contest, options, folder, "twin", look=look)
         first = _compare(on_twin, on_rig, played, contest, twin_seen, rig_seen)
         second, calibration = None, None
         if options.calibrate:

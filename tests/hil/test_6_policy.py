@@ -18,7 +18,7 @@ KEPT = 0.8
 PLAYED = ("inverse and gradient", "amplitude", "frozen")
 
 
-def test_policy_moves_over(active, bare, rig_name, record_property):
+def test_policy_moves_over(active, bare, rig_name):
     try:
         contest = prepare(bare.spec, asset("speech", "sample.wav"), 4.0)
     except UsageError as why:
@@ -31,7 +31,7 @@ def test_policy_moves_over(active, bare, rig_name, record_property):
             twin.activate()
             on_twin = scores(contest, play_contest(twin, watcher, contest, name="twin"))
     found = agreement(on_twin, on_rig)
-    record_property("agreement", found)
+    print("agreement:", found)
     best, still = PLAYED[0], PLAYED[-1]
     assert on_rig[best]["opening correlation"] >= KEPT * on_twin[best]["opening correlation"], found
     assert on_rig[best]["opening correlation"] > on_rig[still]["opening correlation"] + 0.2, found

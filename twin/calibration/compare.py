@@ -49,13 +49,15 @@ class Side:
     """One of both: the table it believes in, and what was recorded of it; time 0 is the program's start.
 
     `data.measured` may have times of its own (`read_time`, float64 [shape=(T,), s]); `zero` is the time of
-    the program's start on the rig's clock, s.
+    the program's start on the rig's clock, s; `under_way` what is known to lie between `write` and a servo
+    that can act, s: it is in `data.time` already, so latencies are the servos' own.
     """
 
     spec: RigSpec
     data: Observed
     read_time: Floats | None = None
     zero: float = 0.0
+    under_way: float = 0.0
 
     @property
     def measures(self) -> bool:
