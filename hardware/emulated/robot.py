@@ -105,6 +105,7 @@ class Processes:
 
     def __init__(self, setup: dict[str, Any], shape: tuple[int, int, int] | None) -> None:
         n = len(setup["horns"]["bus"])
+        self._owner = os.getpid()
         self.folder = os.path.dirname(setup["path"])
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         self._fds = [create("motion", Motion.bytes(n))]
@@ -136,7 +137,9 @@ class Processes:
         return bool(self.children) and all(child.alive for child in self.children)
 
     def stop(self) -> None:
-        """End them and take away what they left; stopping twice is fine."""
+        """End them and take away what they left; stopping twice is fine, in a forked child it does nothing."""
+        if os.getpid() != self._owner:
+            return
         for child in self.children:
             child.stop()
         self.children = []

@@ -350,6 +350,24 @@ def test_a_closed_rig_goes_after_a_while_and_a_forgotten_one_at_once():
 
 
 @pytest.mark.slow
+def test_a_forked_child_leaves_the_robot_alone():
+    rig = emulated_rig("maestro", camera=False)
+    try:
+        rig.open().activate()
+        child = os.fork()
+        if child == 0:
+            rig.emulator.stop()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert os.path.exists(rig.emulator.path)
+        rig.write(rig.spec.rest)
+        assert rig.emulator.health()["asked"] > 0
+    finally:
+        rig.close()
+        rig.emulator.stop()
+
+
+@pytest.mark.slow
 def test_a_robot_that_died_is_told_and_replaced():
     rig = emulated_rig("maestro", camera=False)
     try:
