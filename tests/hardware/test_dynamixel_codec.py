@@ -236,7 +236,16 @@ NOISE = st.binary(max_size=12).filter(lambda b: b"\xff" not in b)
 def test_stuffing_goes_there_and_back(data):
     there = dx.stuffed(data)
     assert dx.unstuffed(there) == data
-    assert b"\xff\xff\xfd" not in there.replace(b"\xff\xff\xfd\xfd", b"")
+    ends = [k + 3 for k in range(len(there)) if there[k : k + 3] == b"\xff\xff\xfd"]
+    assert all(there[k : k + 1] == b"\xfd" for k in ends)  # no header in it
+
+
+@given(st.integers(0, 252), PAYLOAD)
+def test_unstuffing_is_the_sdks(number, data):
+    whole = status(number, 0, data)
+    plain = SDK.removeStuffing(list(whole))
+    length = plain[5] | plain[6] << 8
+    assert bytes(plain[9 : 7 + length - 2]) == data == dx.find_status(whole)[0][0].data
 
 
 @given(STATUSES, st.lists(NOISE, min_size=6, max_size=6))
