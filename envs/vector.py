@@ -3,7 +3,8 @@
 Motors behind their safety layers (`Fleet`), the fast skin, landmarks by geometry and the fast renderer, all
 batched. A face of it does what a single environment does that is made with
 ``rig="sim:?solver=fast&renderer=fast", landmarks="geometry"``: the same commands bit for bit, the same
-landmarks and pictures but for the last bits of float32.
+landmarks and pictures but for the last bits of float32. Bodies, cameras and lights may differ from face to
+face, skins may not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -27,24 +29,30 @@ from facetwin.envs.mirror import LIMIT, TICK, _checked_size
 from facetwin.envs.mirror_babble import MEMORY, REWARDS
 from facetwin.hardware.fleet import Fleet
 from facetwin.hardware.names import parse_name
+from facetwin.twin.changing import optics
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import load_face
 from facetwin.twin.geometry import GeometricLandmarks
-from facetwin.twin.grain import add_grain
+from facetwin.twin.grain import add_grains
 from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.landmarks import POINTS, indices
 from facetwin.twin.moving import STEP
 from facetwin.twin.moving_batch import MovingFaces
-from facetwin.twin.randomise import draw
+from facetwin.twin.randomise import chosen, draw
 from facetwin.twin.raster import RasterCamera
 from facetwin.twin.skin.fast import FastSkin
 from facetwin.twin.skin.gap import lip_gaps
-from facetwin.twin.spec import RigSpec, load_rig
+from facetwin.twin.spec import CameraSpec, RigSpec, load_rig
 
 Obs = dict[str, NDArray[Any]]
+Floats = NDArray[np.float64]
 CHUNK = 32  # faces that are drawn together
-#: ranges that may be drawn here: what is not in them would need a skin or a lens of its own for each face
-SERVOS = re.compile(r"servo\.[^.]+(\.factor)?|motor\.[^.]+\.[^.]+(\.factor)?")
+#: what may be drawn here; anything else would need a skin of its own for each face
+DRAWN = re.compile(
+    r"servo\.[^.]+(\.factor)?|motor\.[^.]+\.(scale|trim)(\.factor)?"
+    r"|skin_time\.(creep_share|creep_time|mode_damping)(\.factor)?"
+    r"|camera\.[^.]+\.(?!width|height|mirror\b).+"
+)
 
 
 class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
@@ -127,20 +135,19 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         self._kinematics = Kinematics(self.rig_spec, self.face)
         self._skin = FastSkin.load(self.rig_spec, self.face, kinematics=self._kinematics)
         self._points = GeometricLandmarks(self.face)
-        self._moving = self._memory_of_skins()
+        self._moving = None if self.rig_spec.skin_time.still else self._memory_of_skins()
         self._lips = (
             self.face.triangles_of("upper_lip", "upper_rim").astype(np.int64),
             self.face.triangles_of("lower_lip", "lower_rim").astype(np.int64),
         )
-        self._fleet = Fleet([self.rig_spec] * self.num_envs)
+        self._fleet = Fleet([self.rig_spec] * self.num_envs, longest=self.settle)
         self._chunks = [slice(k, min(k + CHUNK, num_envs)) for k in range(0, num_envs, CHUNK)]
         threads = min(threads or os.cpu_count() or 1, len(self._chunks))
-        self._cameras = [
-            RasterCamera(
-                self.face, self.rig_spec.cameras["mirror"], size=(self.width, self.height), samples=samples
-            )
-            for _ in self._chunks
-        ]
+        self._samples = samples
+        self._lens = optics(self.rig_spec.cameras["mirror"])
+        self._cameras = [self._camera(self._lens) for _ in self._chunks]
+        self._eyes = [self._cameras[b // CHUNK] for b in range(self.num_envs)]
+        self._still = np.full(self.num_envs, self.rig_spec.skin_time.still)
         self._crew = ThreadPoolExecutor(threads, thread_name_prefix="facetwin face") if threads > 1 else None
         n = self.rig_spec.size
         self.single_action_space = spaces.Box(0.0, 1.0, (n,), np.float32)
@@ -179,7 +186,8 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         """Begin episodes at rest.
 
         Face i is seeded with seed[i], or seed + i. Options: ``reset_mask`` (bool [shape=(B,)]: only these),
-        ``randomise`` as in a single environment, for servos and motors; it holds until the next `reset`.
+        ``randomise`` as in a single environment, for servos, horns, creep, camera and light (``True``: all
+        of these); it holds until the next `reset`.
         """
         self._check_open("reset()")
         asked = dict(options or {})
@@ -249,16 +257,31 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             self._seeds[b] = self._randoms[b].integers(2**31)
             self._known[b].clear()
         self._fleet.reset(which, bodies)
+        for b, body in zip(which, bodies):
+            self._eyes[b] = self._eye(int(b), optics(body.cameras["mirror"]))
+        self._still[which] = [body.skin_time.still for body in bodies]
+        if self._moving is None and not self._still.all():
+            self._moving = self._memory_of_skins()
         if self._moving is not None:
             at = self._fleet.positions()[0][which]
             with torch.no_grad():
-                self._moving.reset(which, at, self._skin(torch.from_numpy(at)).vertices.numpy())
+                shapes = self._skin(torch.from_numpy(at)).vertices.numpy()
+            self._moving.reset(which, at, shapes, [body.skin_time for body in bodies])
         self._steps[which] = 0
         self._over[which] = False
 
-    def _memory_of_skins(self) -> MovingFaces | None:
-        if self.rig_spec.skin_time.still:
-            return None
+    def _camera(self, lens: CameraSpec, beside: RasterCamera | None = None) -> RasterCamera:
+        size = (self.width, self.height)
+        return RasterCamera(self.face, lens, size=size, samples=self._samples, beside=beside)
+
+    def _eye(self, b: int, lens: CameraSpec) -> RasterCamera:
+        """Face b's camera: its chunk's, or one with optics of its own."""
+        usual = self._cameras[b // CHUNK]
+        if lens == self._lens:
+            return usual
+        return self._eyes[b] if self._eyes[b].spec == lens else self._camera(lens, beside=usual)
+
+    def _memory_of_skins(self) -> MovingFaces:
         at = np.tile(self.rig_spec.rest, (self.rig_spec.size + 1, 1))
         at[1:] += STEP * np.eye(self.rig_spec.size)
         with torch.no_grad():
@@ -267,59 +290,52 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         return MovingFaces(self.rig_spec.skin_time, self._kinematics.anchored, slope, self.num_envs)
 
     def _choice(self) -> Any:
-        """What may be drawn: all of servos and motors, or the ones asked for if they are such."""
-        if self._randomise is True:
-            return [key for key in self.rig_spec.ranges if SERVOS.fullmatch(key)]
-        keys = [self._randomise] if isinstance(self._randomise, str) else list(self._randomise)
-        for key in keys:
-            if not SERVOS.fullmatch(str(key)):
-                raise UsageError(
-                    "not drawn in a batch", where="reset(): randomise", found=key,
-                    expected="servo.KEY or motor.NAME.KEY", hint="single environments draw everything",
-                )  # fmt: skip
-        return self._randomise
+        """What is drawn: all that can be, or what was asked for, if it can be."""
+        asked = chosen(self.rig_spec, self._randomise)
+        fine = {key: ends for key, ends in asked.items() if DRAWN.fullmatch(key)}
+        if len(fine) < len(asked) and self._randomise is not True:
+            raise UsageError(
+                "not drawn in a batch", where="reset(): randomise",
+                found=next(key for key in asked if key not in fine),
+                expected="servo.KEY, motor.NAME.scale or .trim, skin_time.KEY or camera.NAME.KEY",
+                hint="single environments draw the skin's material, too",
+            )  # fmt: skip
+        return fine
 
     def _look(self) -> None:
-        positions, when, numbers = self._fleet.positions()
-        poses = self._kinematics.poses(positions)
-        self._when = when
+        positions, self._when, numbers = self._fleet.positions()
 
-        def draw_some(k: int) -> None:
-            part = self._chunks[k]
-            with torch.no_grad():
-                shapes = self._skin(torch.from_numpy(positions[part]))
-            vertices = shapes.vertices.numpy()
-            if self._moving is not None:
-                f = self._fleet
-                vertices = self._moving.look(
-                    part,
-                    vertices,
-                    positions[part],
-                    when[part],
-                    f.trail,
-                    f.last,
-                    f.done,
-                    f.tick,
-                    f.scale,
-                    f.trim,
-                )
-            here = {link: pose[part] for link, pose in poses.items()}
-            self._landmarks[part] = np.clip(self._points.aligned(vertices, here), -LIMIT, LIMIT)
-            self._gap[part], self._trust[part] = shapes.gap.numpy() * 1e3, shapes.trust.numpy()
-            if self._moving is not None:  # of the shape that is shown
-                self._gap[part] = 1e3 * lip_gaps(vertices, *self._lips)
-            self._cameras[k].render_batch(vertices, here, out=self._image[part])
-            for b in range(part.start, part.stop):
-                noise = self._fleet.specs[b].cameras["mirror"].noise
-                if noise:
-                    image = self._image[b]
-                    add_grain(image, noise, int(self._seeds[b]), int(numbers[b]) + 2**20, image)
+        def look(k: int) -> None:
+            self._look_at(self._chunks[k], positions, numbers)
 
         if self._crew is None:
             for k in range(len(self._chunks)):
-                draw_some(k)
+                look(k)
         else:
-            list(self._crew.map(draw_some, range(len(self._chunks))))
+            list(self._crew.map(look, range(len(self._chunks))))
+
+    def _look_at(self, part: slice, positions: Floats, numbers: NDArray[np.int64]) -> None:
+        """Shapes, landmarks and pictures of some faces; any thread may do it."""
+        fleet, at = self._fleet, positions[part]
+        with torch.no_grad():
+            shapes = self._skin(torch.from_numpy(at))
+        vertices, gap = shapes.vertices.numpy(), shapes.gap.numpy()
+        if self._moving is not None:
+            vertices = self._moving.look(
+                part, vertices, at, self._when[part], fleet.trail, fleet.last, fleet.done, fleet.kept,
+                fleet.tick, fleet.scale, fleet.trim,
+            )  # fmt: skip
+            gap = np.where(self._still[part], gap, lip_gaps(vertices, *self._lips))  # of what is shown
+        poses = self._kinematics.poses(at)
+        self._landmarks[part] = np.clip(self._points.aligned(vertices, poses), -LIMIT, LIMIT)
+        self._gap[part], self._trust[part] = gap * 1e3, shapes.trust.numpy()
+        start = 0
+        for eye, faces in groupby(self._eyes[part]):
+            some = slice(start, start := start + len(list(faces)))
+            here = {link: pose[some] for link, pose in poses.items()}
+            eye.render_batch(vertices[some], here, out=self._image[part][some])
+        levels = np.array([fleet.specs[b].cameras["mirror"].noise for b in range(part.start, part.stop)])
+        add_grains(self._image[part], levels, self._seeds[part], numbers[part] + 2**20)
 
     def _new(self, b: int) -> float:
         """Novelty of face b's pose, remembered."""

@@ -38,6 +38,8 @@ class Fleet:
         One a face; they may differ in all but motors and couplings.
     tick : float, s
         Grid on which servos are stepped, as in `SimRig`.
+    longest : float, s, optional
+        No `move` lasts longer: what is older than that is not kept. By default it is kept for creep.
 
     Attributes
     ----------
@@ -51,9 +53,13 @@ class Fleet:
     trail : float64 [shape=(L, B, n)]
         Where loads stood after each of the last ticks, a ring; tick ``done[b]`` is in row ``last[b]``.
         ``scale * trail + trim`` are positions.
+    kept : int64 [shape=(B,)]
+        Ticks that `SimRig` would remember, this one included.
     """
 
-    def __init__(self, specs: Sequence[RigSpec], tick: float = 0.005) -> None:
+    def __init__(
+        self, specs: Sequence[RigSpec], tick: float = 0.005, *, longest: float | None = None
+    ) -> None:
         if not specs:
             raise UsageError("no faces", where="Fleet", found=0, expected="at least one")
         first = specs[0]
@@ -75,13 +81,15 @@ class Fleet:
         self._known = np.zeros((self.size, n, 8))
         self.scale, self.trim = np.ones((self.size, n)), np.zeros((self.size, n))
         self._delay, self._rate = np.zeros(self.size), np.zeros(self.size)
+        self._longest = np.inf if longest is None else float(longest)
+        self.kept = np.zeros(self.size, np.int64)
+        self._rows = 32  # of the trail that are needed
         self.specs = list(specs)
         for b, spec in enumerate(specs):
             self._take(b, spec)
         ticks = math.ceil(LONGEST / tick) + 2
         self._past = np.zeros((int(self._whole.max()) + ticks + 64, self.size, n))
-        reach = max(map(_reach, specs))
-        self.trail = np.zeros((max(math.ceil(reach / tick) + 3, 32), self.size, n))
+        self.trail = np.zeros((self._rows, self.size, n))
         self._state = np.zeros((self.size, n, 5))
         self._newest = np.zeros(self.size, np.int64)
         self.last = np.zeros(self.size, np.int64)
@@ -113,6 +121,9 @@ class Fleet:
         answers(self._constants[b : b + 1], self.tick, one)
         camera = spec.cameras["mirror"]
         self._delay[b], self._rate[b] = camera.delay, camera.rate
+        seen, reach = _reach(spec)
+        self.kept[b] = math.ceil(reach / self.tick) + 3
+        self._rows = max(self._rows, math.ceil(min(reach, seen + self._longest) / self.tick) + 3)
 
     def reset(self, which: ArrayLike | None = None, specs: Sequence[RigSpec] | None = None) -> None:
         """Bring faces [indices or mask; all by default] to rest at time 0, with other tables if given."""
@@ -125,6 +136,8 @@ class Fleet:
                         "too slow a servo", where="Fleet.reset", found=specs[k].name,
                         expected=f"latency below {(len(self._past) - 30) * self.tick:.2f} s",
                     )  # fmt: skip
+        if self._rows > len(self.trail):
+            self._lengthen()
         rest = self._tables["rest"][rows]
         self._past[:, rows] = rest
         self.trail[:, rows] = rest
@@ -134,6 +147,14 @@ class Fleet:
         self.sent[rows], self._speed[rows], self.held_back[rows] = rest, 0.0, 0
         self._stop[rows], self._last[rows] = rest, 0.0
         self.time[rows], self._wrote[rows] = 0.0, -GENTLE
+
+    def _lengthen(self) -> None:
+        """Room for a longer past: bodies that were drawn may look back farther."""
+        old, ages = self.trail, np.arange(len(self.trail))
+        self.trail = np.zeros((self._rows, *old.shape[1:]))
+        for b in range(self.size):
+            self.trail[-1 - ages, b] = old[(self.last[b] - ages) % len(old), b]
+        self.last[:] = self._rows - 1
 
     def move(
         self, commands: ArrayLike, duration: float, writes: int, which: NDArray[np.bool_] | None = None
@@ -181,11 +202,11 @@ class Fleet:
         return self.scale * self._state[:, :, Y] + self.trim
 
 
-def _reach(spec: RigSpec) -> float:
-    """How far back (s) a camera or creep asks where the motors were."""
+def _reach(spec: RigSpec) -> tuple[float, float]:
+    """How far back (s) a camera asks where the motors were, and how far creep does."""
     camera = spec.cameras["mirror"]
-    reach = camera.delay + (1 / camera.rate if camera.rate else 0.0)
-    return reach if spec.skin_time.still else reach + REMEMBERED * spec.skin_time.creep_time
+    seen = camera.delay + (1 / camera.rate if camera.rate else 0.0)
+    return seen, seen if spec.skin_time.still else seen + REMEMBERED * spec.skin_time.creep_time
 
 
 @njit(cache=True, parallel=True)

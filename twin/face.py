@@ -23,7 +23,10 @@ LABELS = ("skin", "upper_lip", "lower_lip", "upper_rim", "lower_rim", "eye_rim")
 
 @dataclass(frozen=True)
 class Part:
-    """One rigid part: a mesh that a link of the kinematic tree carries."""
+    """One rigid part: a mesh that a link of the kinematic tree carries.
+
+    `small`: fewer triangles of the same vertices, for small pictures (`assets/face/simplify.py`).
+    """
 
     name: str
     link: str
@@ -31,6 +34,7 @@ class Part:
     vertices: NDArray[np.float64]  # (V, 3), m
     triangles: NDArray[np.int32]  # (T, 3)
     colours: NDArray[np.float32]  # (V, 3), sRGB
+    small: NDArray[np.int32] | None = None  # (t, 3)
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def load_face(path: str | Path | None = None) -> Face:
             a[f"part.{name}.vertices"].astype(np.float64),
             a[f"part.{name}.triangles"],
             a[f"part.{name}.colours"],
+            a.get(f"part.{name}.small"),
         )
         for name, facts in meta["parts"].items()
     )

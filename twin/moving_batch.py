@@ -8,6 +8,8 @@ vertices. Swinging modes are not here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +30,7 @@ class MovingFaces:
     Parameters
     ----------
     times : SkinTime
-        Its creep; raises `UsageError` where it has modes.
+        Of all faces until `reset` says otherwise; raises `UsageError` where it has modes.
     anchored : int [shape=(M,)]
         Vertices that follow their goals at once.
     slope : float [shape=(n, N, 3), m per command]
@@ -38,24 +40,35 @@ class MovingFaces:
     """
 
     def __init__(self, times: SkinTime, anchored: ArrayLike, slope: ArrayLike, count: int) -> None:
-        if times.modes:
-            raise UsageError("a batch of skins does not swing", where="skin_time.modes", found=times.modes,
-                             expected=0, hint="use single environments")  # fmt: skip
+        _check_modes(times)
         way = np.asarray(slope, dtype=np.float64)
-        self.times = times
         self._slope: Small = way.reshape(len(way), -1).astype(np.float32)  # (n, 3N)
         flat = way.reshape(len(way), -1)
         self._metric = np.ascontiguousarray(flat @ flat.T)
-        lag = np.full(way.shape[1], times.creep_share)
-        lag[np.asarray(anchored, dtype=np.intp)] = 0.0
-        self._lag: Small = np.repeat(lag, 3).astype(np.float32)
+        free = np.ones(way.shape[1], np.float32)
+        free[np.asarray(anchored, dtype=np.intp)] = 0.0
+        self._free: Small = np.repeat(free, 3)
+        self._share = np.full(count, times.creep_share)
+        self._time = np.full(count, times.creep_time)
         size = flat.shape[1]
         self._position = np.zeros((count, len(way)))
         self._shape, self._memory = np.zeros((count, size), np.float32), np.zeros((count, size), np.float32)
         self._seen = np.zeros(count)
 
-    def reset(self, which: NDArray[np.intp], position: Floats, shape: Small) -> None:
-        """Faces stand still at positions [shape=(k, n)] with shapes [shape=(k, N, 3), m], at time 0."""
+    def reset(
+        self,
+        which: NDArray[np.intp],
+        position: Floats,
+        shape: Small,
+        times: Sequence[SkinTime] | None = None,
+    ) -> None:
+        """Faces stand still at positions [shape=(k, n)] with shapes [shape=(k, N, 3), m], at time 0.
+
+        `times`: the creep of each from now on, if it is another one.
+        """
+        for b, one in zip(which, times or ()):
+            _check_modes(one)
+            self._share[b], self._time[b] = one.creep_share, one.creep_time
         self._position[which] = position
         self._shape[which] = shape.reshape(len(which), -1)
         self._memory[which] = self._shape[which]
@@ -70,6 +83,7 @@ class MovingFaces:
         trail: Floats,
         last: NDArray[np.int64],
         done: NDArray[np.int64],
+        kept: NDArray[np.int64],
         tick: float,
         scale: Floats,
         trim: Floats,
@@ -81,33 +95,42 @@ class MovingFaces:
         shapes : float32 [shape=(b, N, 3), m]
             Equilibria at the positions.
         positions, when : float64 [shape=(b, n)], [shape=(b,), s]
-        trail, last, done, scale, trim : as `Fleet` has them, of all faces
+        trail, last, done, kept, scale, trim : as `Fleet` has them, of all faces
         """
         b = shapes.shape[0]
         numbers = np.empty((b, 3))
         aside = np.zeros((b, positions.shape[1]))
         _follow(
-            part.start, positions, when, self._position, self._seen, trail, last, done, tick, scale, trim,
-            self._metric, self.times.creep_time, numbers, aside,
+            part.start, positions, when, self._position, self._seen, trail, last, done, kept, tick, scale,
+            trim, self._metric, self._time, numbers, aside,
         )  # fmt: skip
         beside = aside.astype(np.float32) @ self._slope  # (b, 3N)
         after = shapes.reshape(b, -1)
         shown = np.empty_like(after)
-        _show(after, self._shape[part], self._memory[part], beside, numbers, self._lag, shown)
+        old, memory = self._shape[part], self._memory[part]
+        _show(after, old, memory, beside, numbers, self._share[part], self._free, shown)
         self._position[part] = positions
         self._seen[part] = np.maximum(when, self._seen[part])
         return shown.reshape(shapes.shape)
 
 
+def _check_modes(times: SkinTime) -> None:
+    if times.modes:
+        raise UsageError("a batch of skins does not swing", where="skin_time.modes", found=times.modes,
+                         expected=0, hint="use single environments")  # fmt: skip
+
+
 @njit(cache=True, nogil=True)
 def _follow(
-    first, positions, when, before, seen, trail, last, done, tick, scale, trim, metric, time, numbers, aside
+    first, positions, when, before, seen, trail, last, done, remembered, tick, scale, trim, metric, times,
+    numbers, aside,
 ):  # fmt: skip
     """Shares of memory, old and new shape, and of motors beside the way, in the new memory of creep."""
     kept, n = trail.shape[0], positions.shape[1]
     way, toll, beside, old = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     for row in range(positions.shape[0]):
         b = first + row
+        time = times[b]
         farthest, length = 0.0, 0.0
         for i in range(n):
             way[i] = positions[row, i] - before[b, i]
@@ -120,7 +143,7 @@ def _follow(
         s = 0.0  # share of the way that the equilibrium has gone
         beside[:] = 0.0
         start = seen[b]
-        oldest = max(done[b] - kept + 1, 0)
+        oldest = max(done[b] - min(kept, remembered[b]) + 1, 0)
         tk = np.int64(np.floor((start + 1e-9) / tick)) + 1
         tk = max(tk, oldest)
         while True:
@@ -165,11 +188,12 @@ def _follow(
 
 
 @njit(cache=True, nogil=True)
-def _show(after, shape, memory, beside, numbers, lag, shown):
+def _show(after, shape, memory, beside, numbers, share, free, shown):
     for b in range(after.shape[0]):
+        lag = np.float32(share[b])
         m, x0, x1 = np.float32(numbers[b, 0]), np.float32(numbers[b, 1]), np.float32(numbers[b, 2])
         for i in range(after.shape[1]):
             new = m * memory[b, i] + x0 * shape[b, i] + x1 * after[b, i] + beside[b, i]
             memory[b, i] = new
-            shown[b, i] = after[b, i] - lag[i] * (after[b, i] - new)
+            shown[b, i] = after[b, i] - lag * free[i] * (after[b, i] - new)
             shape[b, i] = after[b, i]

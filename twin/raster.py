@@ -12,47 +12,25 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from facetwin.twin import raster_kernels as kernels
 from facetwin.twin import raster_shading as shading
+from facetwin.twin import raster_small as small
 from facetwin.twin import scene
-from facetwin.twin.clusters import clusters
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import Face
+from facetwin.twin.raster_model import known_model, links_of
 from facetwin.twin.spec import CameraSpec
 
 #: where the samples lie in a pixel, in 1/256: its middle, or GL's four; their rows are equally far apart
 SAMPLES = {1: ((128, 128),), 4: ((96, 32), (224, 96), (32, 160), (160, 224))}
 #: blocks of the coarse depth picture from top to bottom
 BLOCKS = 64
-#: the skin's own triangles are drawn, not their quarters, where their edges are shorter than this, px
-COARSE = 2.6
 #: px
 LARGEST = 4096
 #: no vertex lies as far from the origin, m
 FARTHEST = 1e3
-
-
-class Model(NamedTuple):
-    """What does not change from picture to picture. Vertices: R of the skin first, then link by link."""
-
-    rows: NDArray[np.int32]  # sparse rows from the soft skin to the drawn one
-    columns: NDArray[np.uint32]
-    weights: NDArray[np.float32]
-    skin: int  # triangles of the skin; they come first
-    triangles: NDArray[np.uint32]  # (3, T)
-    link_of: NDArray[np.uint8]  # (T,)
-    kids: NDArray[np.uint32]  # (skin, 6): corners and edge middles among `tints`, or (0, 6)
-    tints: NDArray[np.float32]  # (Q, 3), sRGB
-    points: NDArray[np.float32]  # (3, V - R), rigid vertices in their links' frames
-    spans: NDArray[np.int32]  # (links, 2), which of them are whose
-    clusters: NDArray[np.int32]  # (C, 4), moving ones first; columns as in `raster_kernels`
-    boxes: NDArray[np.float64]  # (C, 6), as in `facetwin.twin.clusters`
-    cones: NDArray[np.float64]  # (C, 4)
-    moving: int  # how many move
-    skin_link: int
 
 
 class Lens(NamedTuple):
@@ -86,6 +64,9 @@ class Canvas(NamedTuple):
     corner: NDArray[np.uint32]  # (5, CHUNK), of fragments: triangle, slot, samples; of slots: row, column
     fragment: NDArray[np.float32]  # (12 CHUNK,), rows as in `raster_shading`
     total: NDArray[np.float32]  # (CHUNK, 3), of slots: colour
+    cells: NDArray[np.uint32]  # (V,), between which samples a vertex lies, as in `raster_small`
+    which: NDArray[np.uint32]  # (T + 1,), triangles that may hold a sample
+    table: NDArray[np.int32]  # rows as in `raster_small`
 
 
 class RasterCamera:
@@ -101,12 +82,21 @@ class RasterCamera:
         Another size than the spec's.
     samples : 4, 1 or 0
         Samples a pixel: four as GL lays them, or one (faster; 0 means the same).
+    beside : RasterCamera, optional
+        Another camera, of the same size and samples, in whose memory this one works, too: both serve the
+        same thread. What it makes is the same.
 
     One picture's bits depend on nothing but its own vertices and poses, whether drawn alone or in a batch.
     """
 
     def __init__(
-        self, face: Face, spec: CameraSpec, *, size: tuple[int, int] | None = None, samples: int = 4
+        self,
+        face: Face,
+        spec: CameraSpec,
+        *,
+        size: tuple[int, int] | None = None,
+        samples: int = 4,
+        beside: RasterCamera | None = None,
     ) -> None:
         self.face = face
         self.spec = spec
@@ -114,10 +104,11 @@ class RasterCamera:
         self.samples = samples
         if samples not in (0, 1, 4):
             raise UsageError("cannot sample like that", where="camera", found=samples, expected="4, 1 or 0")
-        self._links = (scene.STILL_LINK, *face.links)
+        self._links = links_of(face)
         self._lens = self._build_lens()
-        self._model, looks = self._build_model()
-        self._canvas: Canvas | None = self._build_canvas(looks)
+        pixel = max(scene.camera_pose(spec)[2, 3], scene.NEAR) / self._lens.numbers[kernels.FOCAL]
+        self._model, looks = known_model(face, float(pixel))
+        self._canvas: Canvas | None = self._build_canvas(looks, beside)
         self._still: NDArray[np.float64] | None = None  # the pose for which the still layer was drawn
 
     def _build_lens(self) -> Lens:
@@ -138,74 +129,17 @@ class RasterCamera:
             step=max(1, self.height // BLOCKS),
         )
 
-    def _build_model(self) -> tuple[Model, NDArray[np.float32]]:
-        face, links = self.face, self._links
-        rows, triangles, kids = self._skin_level()
-        drawn, colours, meshes = rows.shape[0], scene.skin_colours(face), scene.link_meshes(face)
-        sizes = [len(meshes[link].vertices) if link in meshes else 0 for link in links]
-        stops = np.cumsum(sizes)
-        spans = np.stack([stops - sizes, stops], 1).astype(np.int32)
-        looks = np.zeros((drawn + stops[-1], 7), np.float32)
-        looks[:drawn, :4] = colours[:drawn]
-        points = np.zeros((3, stops[-1]), np.float32)
-        for (start, stop), link in zip(spans, links):
-            if link in meshes:
-                looks[drawn + start : drawn + stop, :4] = meshes[link].colours
-                looks[drawn + start : drawn + stop, 4:] = meshes[link].normals
-                points[:, start:stop] = meshes[link].vertices.T
-        pieces = clusters(meshes, kernels.GROUP)
-        moving = [p for p in pieces if p.link != scene.STILL_LINK]
-        pieces = moving + [p for p in pieces if p.link == scene.STILL_LINK]
-        whose = [links.index(p.link) for p in pieces]
-        ends = len(triangles) + np.cumsum([len(p.triangles) for p in pieces])
-        skin_link = links.index(scene.SKIN_LINK)
-        table = [(k, e - len(p.triangles), e, p.closed) for k, e, p in zip(whose, ends, pieces)]
-        faces = [triangles, *(p.triangles + (drawn + spans[k, 0]) for k, p in zip(whose, pieces))]
-        link_of = [np.full(len(triangles), skin_link)]
-        link_of += [np.full(len(p.triangles), k) for k, p in zip(whose, pieces)]
-        return Model(
-            rows=rows.indptr.astype(np.int32),
-            columns=rows.indices.astype(np.uint32),
-            weights=rows.data.astype(np.float32),
-            skin=len(triangles),
-            triangles=np.ascontiguousarray(np.concatenate(faces).T.astype(np.uint32)),
-            link_of=np.concatenate(link_of).astype(np.uint8),
-            kids=kids,
-            tints=np.ascontiguousarray(colours[:, :3]),
-            points=points,
-            spans=spans,
-            clusters=np.array(table, np.int32).reshape(-1, 4),
-            boxes=np.array([p.box for p in pieces], np.float64).reshape(-1, 6),
-            cones=np.array([p.cone for p in pieces], np.float64).reshape(-1, 4),
-            moving=len(moving),
-            skin_link=skin_link,
-        ), looks
-
-    def _skin_level(self) -> tuple[sp.csr_matrix, NDArray[np.int32], NDArray[np.uint32]]:
-        """Rows and triangles of the drawn skin: the seen mesh, or, in small pictures, its coarser parent.
-
-        The parent has the seen mesh's places at its own corners, and its colours at its edges' middles, too.
-        """
-        face = self.face
-        n, t = len(face.rest), face.triangles
-        none = np.zeros((0, 6), np.uint32)
-        if len(face.detail_triangles) != 4 * len(t):
-            return face.detail.tocsr(), face.detail_triangles, none
-        a, b, c, d = face.detail_triangles.reshape(-1, 4, 3).transpose(1, 0, 2)
-        nested = (
-            np.array_equal(np.stack([a[:, 0], b[:, 1], c[:, 2]], 1), t)
-            and np.array_equal(np.stack([a[:, 1], b[:, 2], c[:, 0]], 1), d)
-            and np.array_equal(np.stack([b[:, 0], c[:, 1], a[:, 2]], 1), d)
-        )
-        edge = np.linalg.norm(face.rest[t[:, 0]] - face.rest[t[:, 1]], axis=1).mean()
-        distance = scene.camera_pose(self.spec)[2, 3]
-        if not nested or edge * self._lens.numbers[kernels.FOCAL] / max(distance, scene.NEAR) > COARSE:
-            return face.detail.tocsr(), face.detail_triangles, none
-        return face.detail.tocsr()[:n], t, np.concatenate([t, d], 1).astype(np.uint32)
-
-    def _build_canvas(self, looks: NDArray[np.float32]) -> Canvas:
+    def _build_canvas(self, looks: NDArray[np.float32], beside: RasterCamera | None) -> Canvas:
         h, w, s = self.height, self.width, len(self._lens.offsets)
         step = self._lens.step
+        still = {
+            "still_depth": np.zeros((h * s, w), np.float32),
+            "still_colour": np.zeros((h * s, w, 3), np.float32),
+            "still_pixels": np.zeros((h, w, 3), np.uint8),
+        }
+        other = beside._canvas if beside is not None and beside._model is self._model else None
+        if other is not None and other.depth.shape == (h * s, w):
+            return other._replace(**still)
         seen = len(self._model.rows) - 1
         return Canvas(
             views=np.zeros((len(self._links), 4, 4)),
@@ -219,12 +153,13 @@ class RasterCamera:
             depth=np.zeros((h * s, w), np.float32),
             owner=np.zeros((h * s, w), np.int32),
             blocks=np.zeros((-(-h // step), -(-w // step)), np.float32),
-            still_depth=np.zeros((h * s, w), np.float32),
-            still_colour=np.zeros((h * s, w, 3), np.float32),
-            still_pixels=np.zeros((h, w, 3), np.uint8),
             corner=np.zeros((5, shading.CHUNK), np.uint32),
             fragment=np.zeros(12 * shading.CHUNK, np.float32),
             total=np.zeros((shading.CHUNK, 3), np.float32),
+            cells=np.zeros(len(looks), np.uint32),
+            which=np.zeros(self._model.triangles.shape[1] + 1, np.uint32),
+            table=np.zeros(small.ROWS * small.MANY, np.int32),
+            **still,
         )
 
     # -- pictures ------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from facetwin.twin.raster_kernels import (
     refine,
     smooth,
 )
+from facetwin.twin.raster_small import cover_all
 
 #: fragments shaded together
 CHUNK = 512
@@ -270,7 +271,7 @@ def draw(
     # Canvas
     m: Any, turns: Any, skin: Any, seen: Any, normal: Any, screen: Any, inverse: Any, look: Any,
     depth: Any, owner: Any, blocks: Any, still_depth: Any, still_colour: Any, still_pixels: Any,
-    corner: Any, fragment: Any, total: Any,
+    corner: Any, fragment: Any, total: Any, cells: Any, which: Any, table: Any,
 ) -> int:  # fmt: skip
     """Pictures of a batch into `out`, each by itself; -1, or the first one that is too near to the lens.
 
@@ -296,12 +297,18 @@ def draw(
             return b
         depth[:] = still_depth
         owner[:] = -1
-        cover(triangles, 0, count, False, front, offsets, screen, inverse, depth, owner)
-        coarse_depth(depth, offsets.shape[0], blocks, step)
-        cover_clusters(
-            0, moving, clusters, boxes, cones, m, triangles, offsets, lens, blocks, step,
-            screen, inverse, depth, owner,
-        )  # fmt: skip
+        if offsets.shape[0] == 1:
+            cover_all(
+                count, moving, clusters, boxes, cones, m, triangles, offsets, lens, blocks, step,
+                screen, inverse, cells, which, table, depth, owner,
+            )  # fmt: skip
+        else:
+            cover(triangles, 0, count, False, front, offsets, screen, inverse, depth, owner)
+            coarse_depth(depth, offsets.shape[0], blocks, step)
+            cover_clusters(
+                0, moving, clusters, boxes, cones, m, triangles, offsets, lens, blocks, step,
+                screen, inverse, depth, owner,
+            )  # fmt: skip
         resolve(
             owner, offsets, still_colour, still_pixels, triangles, count, link_of, kids, tints, turns, normal,
             screen, inverse, look, to_lens, lens, lamps, ambient, corner, fragment, total, out, b,

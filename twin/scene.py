@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facetwin.twin.face import Face
+from facetwin.twin.face import Face, Part
 from facetwin.twin.spec import CameraSpec
 
 #: link that carries the skin
@@ -70,22 +70,36 @@ class LinkMesh:
     part: NDArray[np.int32]
 
 
-def link_meshes(face: Face) -> dict[str, LinkMesh]:
-    """The rigid parts, merged link by link."""
+def link_meshes(face: Face, small: bool = False) -> dict[str, LinkMesh]:
+    """The rigid parts, merged link by link; with `small` those with fewer triangles, normals as in full."""
     found: dict[str, LinkMesh] = {}
     for link in dict.fromkeys(part.link for part in face.parts):
         parts = [part for part in face.parts if part.link == link]
-        starts = np.cumsum([0] + [len(p.vertices) for p in parts])
+        cut = [_used(part, small) for part in parts]  # vertices, triangles among them
+        starts = np.cumsum([0] + [len(used) for used, _ in cut])
         found[link] = LinkMesh(
-            vertices=np.concatenate([p.vertices for p in parts]),
-            normals=np.concatenate([vertex_normals(p.vertices, p.triangles) for p in parts]),
-            triangles=np.concatenate([p.triangles + s for p, s in zip(parts, starts)]).astype(np.int32),
+            vertices=np.concatenate([p.vertices[used] for p, (used, _) in zip(parts, cut)]),
+            normals=np.concatenate(
+                [vertex_normals(p.vertices, p.triangles)[used] for p, (used, _) in zip(parts, cut)]
+            ),
+            triangles=np.concatenate([t + s for (_, t), s in zip(cut, starts)]).astype(np.int32),
             colours=np.concatenate(
-                [np.concatenate([p.colours, np.full((len(p.colours), 1), p.gloss)], 1) for p in parts]
+                [
+                    np.concatenate([p.colours[used], np.full((len(used), 1), p.gloss)], 1)
+                    for p, (used, _) in zip(parts, cut)
+                ]
             ).astype(np.float32),
-            part=np.repeat(np.arange(len(parts)), [len(p.triangles) for p in parts]).astype(np.int32),
+            part=np.repeat(np.arange(len(parts)), [len(t) for _, t in cut]).astype(np.int32),
         )
     return found
+
+
+def _used(part: Part, small: bool) -> tuple[NDArray[np.intp], NDArray[np.integer]]:
+    """Vertices of a part that are drawn, and its triangles among them."""
+    if not small or part.small is None:
+        return np.arange(len(part.vertices)), part.triangles
+    used, inverse = np.unique(part.small, return_inverse=True)
+    return used, inverse.reshape(-1, 3)
 
 
 def skin_colours(face: Face) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@
 Lengths here are metres in the face frame (x face's left, y up, z out, origin between the eyes); 1 u = 90 mm.
 The skin's first 468 vertices are MediaPipe's points. It is the tessellation of FaceMesh, closed at the
 mouth, subdivided once (Loop 1987), with rims that roll into the mouth and the eye openings. A second Loop
-step, stored as a sparse matrix, turns it into the finer mesh that cameras see.
+step, stored as a sparse matrix, turns it into the finer mesh that cameras see. Rigid parts have fewer triangles, of the same vertices, for small pictures (`simplify`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import scipy.sparse as sp
 import trimesh
 from mediapipe.python.solutions import face_mesh_connections as connections
 from safetensors.numpy import load_file, save_file
+from simplify import simplify
 
 HERE = Path(__file__).parent
 U = 0.09  # metres per u: outer eye corners of an adult
@@ -57,6 +58,8 @@ SKIN_FACE, UPPER_LIP, LOWER_LIP, UPPER_RIM, LOWER_RIM, EYE_RIM = range(6)
 RIM_START = 1.0  # rows into the mouth that keep the lips' colour: where the tracker sees their edge
 EYE_RADIUS = 0.0165
 LID_RADIUS = EYE_RADIUS + 0.0009
+COARSENESS = 0.0004  # m, of the parts for small pictures; their pixels are ten times as wide
+FEW = 200  # triangles; parts with fewer stay as they are
 JAW_PIVOT = np.array((0.0, -0.36, -0.84)) * U
 NECK_PIVOT = np.array((0.0, -1.15, -0.95)) * U
 
@@ -380,6 +383,8 @@ class Parts:
         self.arrays[f"part.{name}.vertices"] = v
         self.arrays[f"part.{name}.triangles"] = np.asarray(mesh.faces, np.int32)
         self.arrays[f"part.{name}.colours"] = np.array(c, np.float32)
+        if len(mesh.faces) > FEW:
+            self.arrays[f"part.{name}.small"] = simplify(v, np.asarray(mesh.faces), c, COARSENESS)
         self.meta[name] = {"link": link, "gloss": gloss}
 
 

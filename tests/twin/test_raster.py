@@ -157,7 +157,7 @@ def test_the_nearer_one_is_seen(face, lens):
 
 
 def test_parts_left_out_change_no_sample(face, lens, states, monkeypatch):
-    from facetwin.twin import raster
+    from facetwin.twin import raster_model
 
     for samples, size in ((1, 64), (4, 96)):
         with RasterCamera(face, lens, size=(size, size), samples=samples) as camera:
@@ -166,10 +166,11 @@ def test_parts_left_out_change_no_sample(face, lens, states, monkeypatch):
         room, every_way = np.array([0, 0, 0, 5.0, 5, 5]), np.array([0, 0, 1, 2.0])
         whole = [
             dataclasses.replace(c, box=room, cone=every_way, closed=False)
-            for c in clusters(link_meshes(face), 32)
+            for c in clusters(link_meshes(face, small=True), 32)
         ]
         with monkeypatch.context() as patch:
-            patch.setattr(raster, "clusters", lambda *_, whole=whole: whole)
+            patch.setattr(raster_model, "clusters", lambda *_, whole=whole: whole)
+            patch.setattr(raster_model, "_known", {})
             with RasterCamera(face, lens, size=(size, size), samples=samples) as camera:
                 all_drawn = [camera.render(s.vertices, s.poses) for s in states[:4]]
         for a, b in zip(usual, all_drawn):
@@ -232,10 +233,10 @@ def test_pictures_are_flipped_by_the_mirror(face, lens, states):
 
 
 def test_small_pictures_with_fewer_triangles_look_the_same(face, lens, states, monkeypatch):
-    from facetwin.twin import raster
+    from facetwin.twin import raster_model
 
     usual = RasterCamera(face, lens, size=(64, 64))
-    monkeypatch.setattr(raster, "COARSE", 0.0)
+    monkeypatch.setattr(raster_model, "COARSE", 0.0)
     fine = RasterCamera(face, lens, size=(64, 64))
     assert usual._model.skin * 4 == fine._model.skin
     for s in states[:3]:

@@ -1,0 +1,225 @@
+"""Triangles to samples where there is one sample a pixel, as in training.
+
+What `raster_kernels.cover` does, to the bit, but in three goes over a list of triangles that may hold a
+sample: their corners are fetched, their edges worked out abreast, and then they are painted, most of them
+a sample or two. Triangles wider than `WIDE` are left to `cover`, whose numbers are longer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from facetwin.twin.raster_kernels import (
+    CLOSED,
+    FAST,
+    FLIP,
+    LINK,
+    T0,
+    T1,
+    F,
+    U,
+    coarse_depth,
+    cover,
+    hidden,
+    turned,
+)
+
+#: triangles worked out together
+MANY = 256
+#: 1/256 px; products of numbers smaller than this fit 32 bits
+WIDE = 1 << 14
+I = np.int32  # noqa: E741
+#: this bit of a listed triangle says that its body is closed
+SHUT = np.uint32(1 << 31)
+#: rows of the table, each MANY long, in one flat array of int32 whose offsets the compiler knows (depths are
+#: kept as the bits of their float32). Corners, then, in their place, how the edges' values change by a pixel
+#: to the right (A) and down (B); depths of the corners, then depth at the first corner and its slopes;
+#: first and last sample's column and row; edges' values and depth at the first sample; what to do
+AX, AY, BX, BY, CX, CY, ZA, ZB, ZC, X0, X1, Y0, Y1, E, G, H, Z, KIND, BACK = (U(k * MANY) for k in range(19))
+ROWS = 19
+#: kinds
+LOOP, SINGLE, LARGE, NOTHING = range(4)
+
+
+@njit(cache=True)
+def cells_of(screen: Any, first: int, last: int, offsets: Any, cells: Any) -> None:
+    """Between which samples vertices first .. last-1 lie, row and column in 16 bits each."""
+    before, over = I(I(255) - offsets[0, 0]), I(I(255) - offsets[0, 1])
+    least, most, low, half = I(-(1 << 15)), I((1 << 15) - 1), np.uint32(0xFFFF), np.uint32(16)
+    for n in range(U(last - first)):
+        v = U(first) + n
+        x = min(max(I(I(screen[0, v] + before) >> I(8)), least), most)
+        y = min(max(I(I(screen[1, v] + over) >> I(8)), least), most)
+        cells[v] = np.uint32(np.uint32(y) << half) | (np.uint32(x) & low)
+
+
+@njit(cache=True)
+def listed(triangles: Any, begin: int, end: int, mark: Any, cells: Any, count: int, which: Any) -> int:
+    """Append to `which` those of the triangles begin .. end-1 that may hold a sample; the new count.
+
+    Those whose corners lie in one row or in one column of cells hold none. `which` has room for one more.
+    """
+    low, half, none = np.uint32(0xFFFF), np.uint32(16), np.uint32(0)
+    for n in range(U(end - begin)):
+        t = U(begin) + n
+        a, b, c = cells[triangles[0, t]], cells[triangles[1, t]], cells[triangles[2, t]]
+        apart = np.uint32((a ^ b) | (a ^ c))
+        which[U(count)] = np.uint32(t) | mark
+        count += I(((apart & low) != none) & ((apart >> half) != none))
+    return count
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def fetch(first: int, count: int, which: Any, triangles: Any, screen: Any, inverse: Any, s: Any) -> None:
+    """Corners of listed triangles into the table `s`."""
+    for n in range(U(count)):
+        t = which[U(first) + n]
+        s[BACK + n] = I(t >> np.uint32(31))
+        t &= ~SHUT
+        i, j, k = triangles[0, t], triangles[1, t], triangles[2, t]
+        s[AX + n], s[BX + n], s[CX + n] = screen[0, i], screen[0, j], screen[0, k]
+        s[AY + n], s[BY + n], s[CY + n] = screen[1, i], screen[1, j], screen[1, k]
+        s[ZA + n], s[ZB + n] = F(inverse[i]).view(np.int32), F(inverse[j]).view(np.int32)
+        s[ZC + n] = F(inverse[k]).view(np.int32)
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def work_out(count: int, front: bool, offsets: Any, height: int, width: int, s: Any) -> None:
+    """From corners to edges, planes and boxes; all in 32 bits and without branches: it runs abreast."""
+    zero, one, eight = I(0), I(1), I(8)
+    ox, oy, right_most, lowest = I(offsets[0, 0]), I(offsets[0, 1]), I(width - 1), I(height - 1)
+    before, over = I(I(255) - ox), I(I(255) - oy)
+    facing = one if front else I(-1)
+    for n in range(U(count)):
+        ax, ay, bx, by, cx, cy = s[AX + n], s[AY + n], s[BX + n], s[BY + n], s[CX + n], s[CY + n]
+        left, right = min(ax, min(bx, cx)), max(ax, max(bx, cx))
+        top, bottom = min(ay, min(by, cy)), max(ay, max(by, cy))
+        x0, x1 = max(I(I(left + before) >> eight), zero), min(I(I(right - ox) >> eight), right_most)
+        y0, y1 = max(I(I(top + over) >> eight), zero), min(I(I(bottom - oy) >> eight), lowest)
+        ux, uy, vx, vy, wx, wy = I(cx - bx), I(cy - by), I(ax - cx), I(ay - cy), I(bx - ax), I(by - ay)
+        area = I(I(vx * wy) - I(wx * vy))
+        side = one if area > zero else I(-1)
+        ux, vx, wx = I(ux * side), I(vx * side), I(wx * side)
+        uy, vy, wy = I(uy * side), I(vy * side), I(wy * side)
+        # a sample on an edge belongs to the triangle right of it or below
+        edge_u = I((uy > zero) | ((uy == zero) & (ux <= zero)))
+        edge_v = I((vy > zero) | ((vy == zero) & (vx <= zero)))
+        edge_w = I((wy > zero) | ((wy == zero) & (wx <= zero)))
+        # edges b to c, c to a, a to b: their values at a point, over the area, are its weights
+        px, py = I(I(I(x0 << eight) + ox) - ax), I(I(I(y0 << eight) + oy) - ay)
+        qx, qy = I(px - I(bx - ax)), I(py - I(by - ay))
+        e = I(I(I(ux * qy) - I(uy * qx)) - edge_u)
+        g = I(I(I(vx * py) - I(vy * px)) - edge_v)
+        h = I(I(I(wx * py) - I(wy * px)) - edge_w)
+        share = F(1) / F(I(area * side))
+        base = I(s[ZA + n]).view(np.float32)
+        rise = (I(s[ZB + n]).view(np.float32) - base) * share
+        slope = (I(s[ZC + n]).view(np.float32) - base) * share
+        hit = I(e | I(g | h)) >= zero
+        z = base + F(g) * rise + F(h) * slope
+        s[Z + n] = F(z).view(np.int32)
+        s[ZB + n], s[ZC + n] = F(rise).view(np.int32), F(slope).view(np.int32)
+        s[AX + n], s[AY + n], s[BX + n] = I(uy << eight), I(ux << eight), I(vy << eight)
+        s[BY + n], s[CX + n], s[CY + n] = I(vx << eight), I(wy << eight), I(wx << eight)
+        s[X0 + n], s[X1 + n], s[Y0 + n], s[Y1 + n] = x0, x1, y0, y1
+        s[E + n], s[G + n], s[H + n] = e, g, h
+        single = (x0 == x1) & (y0 == y1)
+        outside = (x0 > x1) | (y0 > y1)
+        kind = I(LOOP) if not single else (I(SINGLE) if hit else I(NOTHING))
+        wide = (I(right - left) >= I(WIDE)) | (I(bottom - top) >= I(WIDE))
+        back = (area == zero) | ((s[BACK + n] != zero) & (side != facing))
+        kind = I(NOTHING) if back else kind
+        kind = I(LARGE) if wide else kind
+        s[KIND + n] = I(NOTHING) if outside else kind
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def paint(
+    first: int, count: int, which: Any, s: Any, triangles: Any, front: bool, offsets: Any,
+    screen: Any, inverse: Any, depth: Any, owner: Any,
+) -> None:  # fmt: skip
+    """Triangles of the table into `depth` and `owner`."""
+    for n in range(U(count)):
+        kind = s[KIND + n]
+        if kind == NOTHING:
+            continue
+        t = which[U(first) + n]
+        shut = t >= SHUT
+        t &= ~SHUT
+        if kind == LARGE:
+            cover(triangles, I(t), I(t) + 1, shut, front, offsets, screen, inverse, depth, owner)
+            continue
+        x0, y0 = U(s[X0 + n]), U(s[Y0 + n])
+        if kind == SINGLE:
+            z = I(s[Z + n]).view(np.float32)
+            if z > depth[y0, x0]:
+                depth[y0, x0] = z
+                owner[y0, x0] = I(t)
+            continue
+        x1, y1 = U(s[X1 + n]) + U(1), U(s[Y1 + n]) + U(1)
+        e, g, h = s[E + n], s[G + n], s[H + n]
+        uy, ux, vy, vx, wy, wx = s[AX + n], s[AY + n], s[BX + n], s[BY + n], s[CX + n], s[CY + n]
+        base, rise = I(s[ZA + n]).view(np.float32), I(s[ZB + n]).view(np.float32)
+        slope = I(s[ZC + n]).view(np.float32)
+        for y in range(y0, y1):
+            i, j, k = e, g, h
+            for x in range(x0, x1):
+                if I(i | I(j | k)) >= 0:
+                    z = base + F(j) * rise + F(k) * slope
+                    if z > depth[y, x]:
+                        depth[y, x] = z
+                        owner[y, x] = I(t)
+                i, j, k = I(i - uy), I(j - vy), I(k - wy)
+            e, g, h = I(e + ux), I(g + vx), I(h + wx)
+
+
+@njit(cache=True)
+def cover_listed(
+    count: int, which: Any, s: Any, triangles: Any, front: bool, offsets: Any,
+    screen: Any, inverse: Any, depth: Any, owner: Any,
+) -> None:  # fmt: skip
+    """The first `count` triangles of a list into `depth` and `owner`."""
+    for first in range(0, count, MANY):
+        some = min(MANY, count - first)
+        fetch(first, some, which, triangles, screen, inverse, s)
+        work_out(some, front, offsets, depth.shape[0], depth.shape[1], s)
+        paint(first, some, which, s, triangles, front, offsets, screen, inverse, depth, owner)
+
+
+@njit(cache=True)
+def list_clusters(
+    backs: bool, start: int, stop: int, clusters: Any, boxes: Any, cones: Any, m: Any, triangles: Any,
+    lens: Any, blocks: Any, step: int, cells: Any, which: Any,
+) -> int:  # fmt: skip
+    """Triangles of those of the clusters start .. stop-1 that may be seen, fronts or `backs`; how many."""
+    count = 0
+    for c in range(start, stop):
+        link, closed = clusters[c, LINK], clusters[c, CLOSED] != 0
+        if (closed and backs) or turned(cones, boxes, c, m, link) != backs:
+            continue
+        if not hidden(boxes, c, m, link, lens, blocks, step):
+            mark = SHUT if closed else np.uint32(0)
+            count = listed(triangles, clusters[c, T0], clusters[c, T1], mark, cells, count, which)
+    return count
+
+
+@njit(cache=True)
+def cover_all(
+    skin: int, moving: int, clusters: Any, boxes: Any, cones: Any, m: Any, triangles: Any, offsets: Any,
+    lens: Any, blocks: Any, step: int, screen: Any, inverse: Any, cells: Any, which: Any, table: Any,
+    depth: Any, owner: Any,
+) -> None:  # fmt: skip
+    """The skin, then what moves in it: first the fronts, which hide most of the backs."""
+    front = lens[FLIP] < 0
+    cells_of(screen, 0, screen.shape[1], offsets, cells)
+    count = listed(triangles, 0, skin, np.uint32(0), cells, 0, which)
+    cover_listed(count, which, table, triangles, front, offsets, screen, inverse, depth, owner)
+    for backs in (False, True):
+        coarse_depth(depth, 1, blocks, step)
+        count = list_clusters(
+            backs, 0, moving, clusters, boxes, cones, m, triangles, lens, blocks, step, cells, which
+        )
+        cover_listed(count, which, table, triangles, front, offsets, screen, inverse, depth, owner)
