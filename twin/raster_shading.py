@@ -33,6 +33,8 @@ from facetwin.twin.raster_kernels import (
 )
 from facetwin.twin.raster_small import cover_all
 
+#: corners of a triangle's quarters among its own and its edges' middles
+QUARTERS = np.array([[0, 3, 5, 4], [3, 1, 4, 5], [5, 4, 2, 3]], np.uint64)
 #: fragments shaded together
 CHUNK = 512
 #: rows of the fragments, each CHUNK long, in one flat array whose offsets the compiler knows:
@@ -91,18 +93,13 @@ def gather(
         out[NZ + f] = turns[n, 6] * x + turns[n, 7] * y + turns[n, 8] * z
         out[GLOSS + f] = wa * look[i, 3] + wb * look[j, 3] + wc * look[k, 3]
         if t < kids.shape[0]:  # colours are finer than the triangles: find the quarter
-            if wa > half:
-                i, j, k = kids[t, 0], kids[t, 3], kids[t, 5]
-                wa, wb, wc = two * wa - one, two * wb, two * wc
-            elif wb > half:
-                i, j, k = kids[t, 3], kids[t, 1], kids[t, 4]
-                wa, wb, wc = two * wa, two * wb - one, two * wc
-            elif wc > half:
-                i, j, k = kids[t, 5], kids[t, 4], kids[t, 2]
-                wa, wb, wc = two * wa, two * wb, two * wc - one
-            else:
-                i, j, k = kids[t, 4], kids[t, 5], kids[t, 3]
-                wa, wb, wc = one - two * wa, one - two * wb, one - two * wc
+            # without branches: which quarter it is, no processor can guess
+            q = U(0) if wa > half else (U(1) if wb > half else (U(2) if wc > half else U(3)))
+            i, j, k = kids[t, QUARTERS[0, q]], kids[t, QUARTERS[1, q]], kids[t, QUARTERS[2, q]]
+            twice, inner = (-two if q == U(3) else two), (one if q == U(3) else F(0))
+            wa = twice * wa + (-one if q == U(0) else inner)
+            wb = twice * wb + (-one if q == U(1) else inner)
+            wc = twice * wc + (-one if q == U(2) else inner)
             out[RED + f] = wa * tints[i, 0] + wb * tints[j, 0] + wc * tints[k, 0]
             out[GREEN + f] = wa * tints[i, 1] + wb * tints[j, 1] + wc * tints[k, 1]
             out[BLUE + f] = wa * tints[i, 2] + wb * tints[j, 2] + wc * tints[k, 2]

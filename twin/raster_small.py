@@ -37,11 +37,14 @@ SHUT = np.uint32(1 << 31)
 #: rows of the table, each MANY long, in one flat array of int32 whose offsets the compiler knows (depths are
 #: kept as the bits of their float32). Corners, then, in their place, how the edges' values change by a pixel
 #: to the right (A) and down (B); depths of the corners, then depth at the first corner and its slopes;
-#: first and last sample's column and row; edges' values and depth at the first sample; what to do
-AX, AY, BX, BY, CX, CY, ZA, ZB, ZC, X0, X1, Y0, Y1, E, G, H, Z, KIND, BACK = (U(k * MANY) for k in range(19))
-ROWS = 19
+#: first and last sample's column and row; edges' values at the first sample; in boxes of at most two by two
+#: samples their depths, -1 where one is not covered; where the first one is; what to do; and two lists of
+#: rows of the table: those boxes, and all others
+AX, AY, BX, BY, CX, CY, ZA, ZB, ZC, X0, X1, Y0, Y1, E, G, H = (U(k * MANY) for k in range(16))
+Z00, Z10, Z01, Z11, PLACE, KIND, BACK, FEW, MORE = (U(k * MANY) for k in range(16, 25))
+ROWS = 25
 #: kinds
-LOOP, SINGLE, LARGE, NOTHING = range(4)
+LOOP, SMALL, LARGE, NOTHING = range(4)
 
 
 @njit(cache=True)
@@ -92,7 +95,7 @@ def work_out(count: int, front: bool, offsets: Any, height: int, width: int, s: 
     zero, one, eight = I(0), I(1), I(8)
     ox, oy, right_most, lowest = I(offsets[0, 0]), I(offsets[0, 1]), I(width - 1), I(height - 1)
     before, over = I(I(255) - ox), I(I(255) - oy)
-    facing = one if front else I(-1)
+    facing, none = one if front else I(-1), F(-1)
     for n in range(U(count)):
         ax, ay, bx, by, cx, cy = s[AX + n], s[AY + n], s[BX + n], s[BY + n], s[CX + n], s[CY + n]
         left, right = min(ax, min(bx, cx)), max(ax, max(bx, cx))
@@ -118,17 +121,29 @@ def work_out(count: int, front: bool, offsets: Any, height: int, width: int, s: 
         base = I(s[ZA + n]).view(np.float32)
         rise = (I(s[ZB + n]).view(np.float32) - base) * share
         slope = (I(s[ZC + n]).view(np.float32) - base) * share
-        hit = I(e | I(g | h)) >= zero
+        # the first sample, the next one, and those below them
+        right_e, right_g, right_h = I(e - I(uy << eight)), I(g - I(vy << eight)), I(h - I(wy << eight))
         z = base + F(g) * rise + F(h) * slope
-        s[Z + n] = F(z).view(np.int32)
+        s[Z00 + n] = F(z if I(e | I(g | h)) >= zero else none).view(np.int32)
+        hit = (I(right_e | I(right_g | right_h)) >= zero) & (x1 > x0)
+        z = base + F(right_g) * rise + F(right_h) * slope
+        s[Z10 + n] = F(z if hit else none).view(np.int32)
+        low_e, low_g, low_h = I(e + I(ux << eight)), I(g + I(vx << eight)), I(h + I(wx << eight))
+        hit = (I(low_e | I(low_g | low_h)) >= zero) & (y1 > y0)
+        z = base + F(low_g) * rise + F(low_h) * slope
+        s[Z01 + n] = F(z if hit else none).view(np.int32)
+        low_e, low_g, low_h = I(low_e - I(uy << eight)), I(low_g - I(vy << eight)), I(low_h - I(wy << eight))
+        hit = (I(low_e | I(low_g | low_h)) >= zero) & (y1 > y0) & (x1 > x0)
+        z = base + F(low_g) * rise + F(low_h) * slope
+        s[Z11 + n] = F(z if hit else none).view(np.int32)
         s[ZB + n], s[ZC + n] = F(rise).view(np.int32), F(slope).view(np.int32)
         s[AX + n], s[AY + n], s[BX + n] = I(uy << eight), I(ux << eight), I(vy << eight)
         s[BY + n], s[CX + n], s[CY + n] = I(vx << eight), I(wy << eight), I(wx << eight)
         s[X0 + n], s[X1 + n], s[Y0 + n], s[Y1 + n] = x0, x1, y0, y1
         s[E + n], s[G + n], s[H + n] = e, g, h
-        single = (x0 == x1) & (y0 == y1)
+        s[PLACE + n] = I(I(y0 * I(width)) + x0)
         outside = (x0 > x1) | (y0 > y1)
-        kind = I(LOOP) if not single else (I(SINGLE) if hit else I(NOTHING))
+        kind = I(SMALL) if (I(x1 - x0) <= one) & (I(y1 - y0) <= one) else I(LOOP)
         wide = (I(right - left) >= I(WIDE)) | (I(bottom - top) >= I(WIDE))
         back = (area == zero) | ((s[BACK + n] != zero) & (side != facing))
         kind = I(NOTHING) if back else kind
@@ -142,24 +157,30 @@ def paint(
     screen: Any, inverse: Any, depth: Any, owner: Any,
 ) -> None:  # fmt: skip
     """Triangles of the table into `depth` and `owner`."""
-    for n in range(U(count)):
-        kind = s[KIND + n]
-        if kind == NOTHING:
-            continue
+    width = U(depth.shape[1])
+    flat, owners = depth.reshape(-1), owner.reshape(-1)
+    few = more = U(0)
+    for n in range(U(count)):  # sorted without branches: which kind comes next, no processor can guess
+        s[FEW + few] = s[MORE + more] = I(n)
+        few += U(s[KIND + n] == SMALL)
+        more += U((s[KIND + n] == LOOP) | (s[KIND + n] == LARGE))
+    for r in range(few):
+        n = U(s[FEW + r])
+        t, at = I(which[U(first) + n] & ~SHUT), U(s[PLACE + n])
+        right, down = U(s[X1 + n] > s[X0 + n]), width if s[Y1 + n] > s[Y0 + n] else U(0)
+        update(flat, owners, at, I(s[Z00 + n]).view(np.float32), t)
+        update(flat, owners, at + right, I(s[Z10 + n]).view(np.float32), t)
+        update(flat, owners, at + down, I(s[Z01 + n]).view(np.float32), t)
+        update(flat, owners, at + right + down, I(s[Z11 + n]).view(np.float32), t)
+    for r in range(more):
+        n = U(s[MORE + r])
         t = which[U(first) + n]
         shut = t >= SHUT
         t &= ~SHUT
-        if kind == LARGE:
+        if s[KIND + n] == LARGE:
             cover(triangles, I(t), I(t) + 1, shut, front, offsets, screen, inverse, depth, owner)
             continue
-        x0, y0 = U(s[X0 + n]), U(s[Y0 + n])
-        if kind == SINGLE:
-            z = I(s[Z + n]).view(np.float32)
-            if z > depth[y0, x0]:
-                depth[y0, x0] = z
-                owner[y0, x0] = I(t)
-            continue
-        x1, y1 = U(s[X1 + n]) + U(1), U(s[Y1 + n]) + U(1)
+        x0, y0, x1, y1 = U(s[X0 + n]), U(s[Y0 + n]), U(s[X1 + n]) + U(1), U(s[Y1 + n]) + U(1)
         e, g, h = s[E + n], s[G + n], s[H + n]
         uy, ux, vy, vx, wy, wx = s[AX + n], s[AY + n], s[BX + n], s[BY + n], s[CX + n], s[CY + n]
         base, rise = I(s[ZA + n]).view(np.float32), I(s[ZB + n]).view(np.float32)
@@ -167,13 +188,19 @@ def paint(
         for y in range(y0, y1):
             i, j, k = e, g, h
             for x in range(x0, x1):
-                if I(i | I(j | k)) >= 0:
-                    z = base + F(j) * rise + F(k) * slope
-                    if z > depth[y, x]:
-                        depth[y, x] = z
-                        owner[y, x] = I(t)
+                z = base + F(j) * rise + F(k) * slope
+                update(flat, owners, y * width + x, z if I(i | I(j | k)) >= 0 else F(-1), I(t))
                 i, j, k = I(i - uy), I(j - vy), I(k - wy)
             e, g, h = I(e + ux), I(g + vx), I(h + wx)
+
+
+@njit(cache=True, inline="always")
+def update(depth: Any, owner: Any, at: Any, z: Any, t: Any) -> None:
+    """Put triangle `t` where it is the nearest one; always stores, as no processor can guess the answer."""
+    old, who = depth[at], owner[at]
+    nearer = z > old
+    depth[at] = z if nearer else old
+    owner[at] = t if nearer else who
 
 
 @njit(cache=True)
