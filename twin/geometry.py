@@ -79,7 +79,7 @@ class GeometricLandmarks:
 
     def aligned(self, vertices: ArrayLike, poses: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:
         """The same in the face frame and in u, float32 [shape=(..., 478, 3)], as trackers' are aligned."""
-        return align(_as_seen(self(vertices, poses)), unit=self.unit)
+        return align(self(vertices, poses), unit=self.unit, upright=True)
 
 
 def _as_seen(points: Floats) -> Floats:

@@ -35,14 +35,10 @@ def add_grain(
         Where to put it; may be `image` itself.
     """
     out = np.empty_like(image) if out is None else out
-    _add(
-        image.reshape(-1),
-        np.float32(level),
-        _table(),
-        seed & (2**63 - 1),
-        number & (2**63 - 1),
-        out.reshape(-1),
-    )
+    if out is not image:
+        out[...] = image
+    most = 2**63 - 1
+    _add(out.reshape(-1), np.float32(level), _table(), seed & most, number & most)
     return out
 
 
@@ -63,7 +59,7 @@ def add_grains(
 def _add_all(images, levels, table, seeds, numbers):
     for b in range(images.shape[0]):
         if levels[b] != 0:
-            _add(images[b], levels[b], table, seeds[b], numbers[b], images[b])
+            _add(images[b], levels[b], table, seeds[b], numbers[b])
 
 
 @njit(cache=True)
@@ -76,7 +72,7 @@ def _hash(x):
 
 
 @njit(cache=True, nogil=True)
-def _add(image, level, table, seed, number, out):
+def _add(image, level, table, seed, number):
     size = table.shape[0]
     key = _hash(_hash(np.uint64(seed)) ^ np.uint64(number))
     at = np.int64(key >> np.uint64(16)) & (size - 1)
@@ -84,10 +80,10 @@ def _add(image, level, table, seed, number, out):
     low, high, half = np.float32(0), np.float32(255), np.float32(0.5)
     while i < image.shape[0]:
         count = min(image.shape[0] - i, size - at)
-        here, noise, there = image[i : i + count], table[at : at + count], out[i : i + count]
-        for k in range(np.uint64(count)):  # unsigned, without branches: the loop runs abreast
+        here, noise = image[i : i + count], table[at : at + count]
+        for k in range(np.uint64(count)):  # unsigned, in place, without branches: the loop runs abreast
             value = np.float32(np.int32(here[k])) + level * noise[k] + half
             value = value if value > low else low
             value = value if value < high else high
-            there[k] = np.uint8(np.int32(value))
+            here[k] = np.uint8(np.int32(value))
         i, at = i + count, 0

@@ -89,7 +89,9 @@ def eye_distance(points: ArrayLike) -> Floats:
     return np.linalg.norm(p[..., 33, :] - p[..., 263, :], axis=-1)
 
 
-def align(points: ArrayLike, *, unit: float | None = None) -> NDArray[np.float32]:
+def align(
+    points: ArrayLike, *, unit: float | None = None, upright: bool = False
+) -> NDArray[np.float32]:
     """Remove translation, rotation and scale: image landmarks to the face frame, in u.
 
     Least-squares similarity (Umeyama 1991) of the `stable` points onto the canonical face, frame by
@@ -102,17 +104,21 @@ def align(points: ArrayLike, *, unit: float | None = None) -> NDArray[np.float32
     unit : float, optional
         Eye-corner distance after the fit that counts as 1 u. Default: the median over the frames given.
         Pass one value (`fit_unit`) to put single frames of one face on one scale.
+    upright : bool
+        The axes are those of the face frame already: y up, z towards the camera.
 
     Returns
     -------
     float32 [shape=(..., 478, 3), u]
     """
-    p = np.asarray(points, dtype=np.float64) * (1.0, -1.0, -1.0)
+    p = np.asarray(points, dtype=np.float64)
+    p = p if upright else p * (1.0, -1.0, -1.0)
     if p.shape[-2:] != (POINTS, 3):
         raise FaceTwinError("not landmarks", found=f"shape {p.shape}", expected=f"(..., {POINTS}, 3)")
     fitted = _fit(p)
     scale = float(np.median(eye_distance(fitted))) if unit is None else unit
-    return (fitted / scale).astype(np.float32)
+    fitted /= scale
+    return fitted.astype(np.float32)
 
 
 def fit_unit(points: ArrayLike) -> float:
@@ -152,7 +158,10 @@ def _umeyama(p: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
 
 def _fit(p: NDArray[np.float64]) -> NDArray[np.float64]:
     rotation, scale, ca, cb = _umeyama(p)
-    return scale[..., None, None] * ((p - ca) @ rotation) + cb
+    p = p - ca
+    p = p @ (scale[..., None, None] * rotation)
+    p += cb
+    return p
 
 
 def opening(aligned: ArrayLike) -> Floats:

@@ -120,13 +120,14 @@ def _check_modes(times: SkinTime) -> None:
                          expected=0, hint="use single environments")  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "nnan"})
 def _follow(
     first, positions, when, before, seen, trail, last, done, remembered, tick, scale, trim, metric, times,
     numbers, aside,
 ):  # fmt: skip
     """Shares of memory, old and new shape, and of motors beside the way, in the new memory of creep."""
     kept, n = trail.shape[0], positions.shape[1]
+    forget, slide = np.exp(-tick / times), -np.expm1(-tick / times) / (tick / times)  # over one tick
     way, toll, beside, old = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     for row in range(positions.shape[0]):
         b = first + row
@@ -149,7 +150,8 @@ def _follow(
         while True:
             inner = tk * tick < when[row] - 1e-9 and tk <= done[b]
             end = tk * tick if inner else max(when[row], start)
-            place = (last[b] - (done[b] - tk)) % kept
+            place = last[b] - (done[b] - tk)
+            place = place + kept if place < 0 else place
             share, old[:] = s, beside
             if inner:
                 gone = 0.0
@@ -167,9 +169,12 @@ def _follow(
             else:
                 s = 1.0
                 beside[:] = 0.0
-            k = (end - start) / time
-            decay = np.exp(-k)
-            ramp = -np.expm1(-k) / k if k > 0 else 1.0
+            if abs(end - start - tick) < 1e-12:
+                decay, ramp = forget[b], slide[b]
+            else:
+                k = (end - start) / time
+                decay = np.exp(-k)
+                ramp = -np.expm1(-k) / k if k > 0 else 1.0
             m *= decay
             x0 = (1 - s) + (x0 - (1 - share)) * decay - (share - s) * ramp
             x1 = s + (x1 - share) * decay - (s - share) * ramp

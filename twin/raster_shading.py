@@ -37,6 +37,9 @@ from facetwin.twin.raster_small import cover_all
 QUARTERS = np.array([[0, 3, 5, 4], [3, 1, 4, 5], [5, 4, 2, 3]], np.uint64)
 #: fragments shaded together
 CHUNK = 512
+#: pixels looked at in one go
+RUN = 64
+I = np.int32  # noqa: E741
 #: rows of the fragments, each CHUNK long, in one flat array whose offsets the compiler knows:
 #: normal, colour, gloss, place on the screen, shaded colour
 NX, NY, NZ, RED, GREEN, BLUE, GLOSS, PX, PY, OUT_R, OUT_G, OUT_B = (np.uint64(k * CHUNK) for k in range(12))
@@ -184,6 +187,41 @@ def finish(
             out[picture, y, x, n] = np.uint8(total[s, n] + F(0.5))
 
 
+@njit(cache=True)
+def copy(source: Any, target: Any) -> None:
+    """Flat arrays; numba's own copy of more dimensions takes twenty times as long."""
+    for n in range(U(source.shape[0])):
+        target[n] = source[n]
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def resolve_single(
+    owner: Any, offsets: Any, triangles: Any, skin: int, link_of: Any, kids: Any, tints: Any,
+    turns: Any, normal: Any, screen: Any, inverse: Any, look: Any, to_lens: Any, lens: Any, lamps: Any,
+    ambient: Any, corner: Any, fragment: Any, total: Any, out: Any, picture: int,
+) -> None:  # fmt: skip
+    """Samples that are pixels."""
+    height, width = owner.shape
+    ox, oy = offsets[0, 0], offsets[0, 1]
+    count = U(0)
+    for y in range(U(height)):
+        for left in range(0, width, RUN):
+            for x in range(U(left), U(min(left + RUN, width))):  # kept or overwritten: no branches
+                corner[3, count], corner[4, count] = y, x
+                count += U(owner[y, x] >= 0)
+            if count + U(RUN) <= U(CHUNK) and (y + U(1) < U(height) or left + RUN < width):
+                continue
+            for f in range(count):
+                i, j = corner[3, f], corner[4, f]
+                corner[0, f] = owner[i, j]
+                fragment[PX + f], fragment[PY + f] = F(I(j) * I(SUB) + ox), F(I(i) * I(SUB) + oy)
+            finish(
+                I(count), I(count), F(1), triangles, skin, link_of, kids, tints, turns, normal, screen, inverse,
+                look, to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
+            )  # fmt: skip
+            count = U(0)
+
+
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def resolve(
     owner: Any, offsets: Any, still_colour: Any, still_pixels: Any,
@@ -196,25 +234,15 @@ def resolve(
     height, width = owner.shape[0] // samples, owner.shape[1]
     share = F(1) / F(samples)
     count = slots = 0
-    out[picture] = still_pixels
+    copy(still_pixels.reshape(-1), out[picture].reshape(-1))
+    if samples == 1:
+        resolve_single(
+            owner, offsets, triangles, skin, link_of, kids, tints, turns, normal, screen, inverse, look,
+            to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
+        )  # fmt: skip
+        return
     for y in range(height):
         for x in range(width):
-            if samples == 1:
-                if owner[y, x] >= 0:
-                    here = U(count)
-                    corner[0, here], corner[3, here], corner[4, here] = owner[y, x], y, x
-                    fragment[PX + here] = F(x * SUB + offsets[0, 0])
-                    fragment[PY + here] = F(y * SUB + offsets[0, 1])
-                    count += 1
-                    if count == CHUNK:
-                        finish(
-                            count, count, share, triangles, skin, link_of, kids, tints, turns, normal,
-                            screen, inverse, look, to_lens, lens, lamps, ambient,
-                            corner, fragment, total, out, picture,
-                        )  # fmt: skip
-                        count = 0
-                    slots = count
-                continue
             start = count
             for s in range(samples):
                 t = owner[y * samples + s, x]
