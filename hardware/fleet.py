@@ -85,8 +85,13 @@ class Fleet:
         self.kept = np.zeros(self.size, np.int64)
         self._rows = 32  # of the trail that are needed
         self.specs = list(specs)
+        t = self._tables
         for b, spec in enumerate(specs):
             self._take(b, spec)
+            t["lower"][b], t["upper"][b] = spec.soft_limits
+            t["speed"][b] = np.array([m.max_speed for m in spec.motors]) / spec.span
+            t["acceleration"][b] = np.array([m.max_acceleration for m in spec.motors]) / spec.span
+            t["rest"][b] = spec.rest
         ticks = math.ceil(LONGEST / tick) + 2
         self._past = np.zeros((int(self._whole.max()) + ticks + 64, self.size, n))
         self.trail = np.zeros((self._rows, self.size, n))
@@ -109,11 +114,6 @@ class Fleet:
                 "faces of different kinds", where="Fleet", found=spec.name, expected=self.specs[0].name
             )
         self.specs[b] = spec
-        t = self._tables
-        t["lower"][b], t["upper"][b] = spec.soft_limits
-        t["speed"][b] = np.array([m.max_speed for m in spec.motors]) / spec.span
-        t["acceleration"][b] = np.array([m.max_acceleration for m in spec.motors]) / spec.span
-        t["rest"][b] = spec.rest
         self._whole[b], self._constants[b] = constants_of(spec, self.tick)
         self.scale[b] = [m.scale for m in spec.motors]
         self.trim[b] = np.array([m.trim for m in spec.motors]) / spec.span + (1 - self.scale[b]) * spec.rest
@@ -126,7 +126,10 @@ class Fleet:
         self._rows = max(self._rows, math.ceil(min(reach, seen + self._longest) / self.tick) + 3)
 
     def reset(self, which: ArrayLike | None = None, specs: Sequence[RigSpec] | None = None) -> None:
-        """Bring faces [indices or mask; all by default] to rest at time 0, with other tables if given."""
+        """Bring faces [indices or mask; all by default] to rest at time 0, as other bodies if specs are given.
+
+        As in `SimRig.become`, those change what is simulated; limits and safety stay those of the first ones.
+        """
         rows = np.arange(self.size)[which if which is None else np.asarray(which)].ravel()
         for k, b in enumerate(rows):
             if specs is not None:

@@ -216,8 +216,8 @@ def resolve_single(
                 corner[0, f] = owner[i, j]
                 fragment[PX + f], fragment[PY + f] = F(I(j) * I(SUB) + ox), F(I(i) * I(SUB) + oy)
             finish(
-                I(count), I(count), F(1), triangles, skin, link_of, kids, tints, turns, normal, screen, inverse,
-                look, to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
+                I(count), I(count), F(1), triangles, skin, link_of, kids, tints, turns, normal, screen,
+                inverse, look, to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
             )  # fmt: skip
             count = U(0)
 

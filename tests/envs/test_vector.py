@@ -103,16 +103,72 @@ def test_episodes_end_and_begin_anew_each_for_itself():
 
 
 @needs_skin
-def test_bodies_are_drawn_for_each_face():
-    env = batch(4, size=32)
-    _, info = env.reset(seed=5, options={"randomise": True})
-    drawn = info["drawn"]
-    assert len({tuple(sorted(d.items())) for d in drawn}) == 4
+@pytest.mark.parametrize(
+    "which",
+    [
+        ["servo.*", "motor.*.scale", "motor.*.trim", "skin_time.*", "camera.*"],
+        {
+            "camera.mirror.distance": (0.25, 0.5),
+            "camera.mirror.delay": (0.1, 0.2),
+            "skin_time.creep_share": (0.2, 0.4),
+            "skin_time.creep_time": (0.02, 0.04),
+        },  # longer delays and a shorter memory than the file's
+    ],
+)
+def test_bodies_are_drawn_as_single_environments_draw_them(which):
+    count, options = 3, {"randomise": which}
+    many = batch(count, size=48)
+    rows = [many.reset(seed=5, options=options)]
+    actions = np.random.default_rng(2).uniform(size=(2, count, 26)).astype(np.float32)
+    for action in actions:
+        seen, _, _, _, info = many.step(action)
+        rows.append((seen, info))
+    assert len({tuple(sorted(d.items())) for d in rows[0][1]["drawn"]}) == count
+    one = gymnasium.make(NAME, rig="sim:?solver=fast&renderer=fast&samples=1", size=48, landmarks="geometry")
+    for b in range(count):
+        own, told = one.reset(seed=5 + b, options=options)
+        assert told["drawn"] == rows[0][1]["drawn"][b]
+        for k in range(3):
+            if k:
+                own, _, _, _, told = one.step(actions[k - 1, b])
+            seen, info = rows[k]
+            np.testing.assert_array_equal(info["sent"][b], told["sent"])
+            assert info["time"][b] == told["time"]
+            np.testing.assert_allclose(seen["landmarks"][b], own["landmarks"], atol=2e-5)
+            assert info["gap_mm"][b] == pytest.approx(told["gap_mm"], abs=1e-3)
+            off = np.abs(seen["image"][b].astype(int) - own["image"])
+            assert (off > 2).mean() < 1e-3
+            assert np.median(off) == 0
+    one.close()
+    # without being asked for, the bodies are the file's own again
+    seen, info = many.reset(seed=5)
+    assert "drawn" not in info
+    plain = batch(count, size=48)
+    wanted, _ = plain.reset(seed=5)
+    for key in wanted:
+        np.testing.assert_array_equal(seen[key], wanted[key])
+    plain.close()
+    many.close()
+
+
+@needs_skin
+def test_what_a_batch_draws_and_what_it_does_not():
+    env = batch(4, size=32, max_episode_steps=1)
+    seen, info = env.reset(seed=5, options={"randomise": True})
+    kinds = {key.split(".")[0] for d in info["drawn"] for key in d}
+    assert kinds == {"servo", "motor", "skin_time", "camera"}
+    assert len({i.tobytes() for i in seen["image"]}) == 4
+    first = info["drawn"][0]
     action = np.full((4, 26), 0.6, np.float32)
     seen = env.step(action)[0]
     assert np.ptp(seen["landmarks"], axis=0).max() > 1e-4
-    with pytest.raises(UsageError, match="not drawn in a batch"):
-        env.reset(options={"randomise": ["material.young"]})
+    assert env.step(action)[4]["drawn"][0] != first  # a new episode, a new body
+    for bad in (["material.young"], ["servo.*", "anchor.*"], {"camera.mirror.width": (32, 64)}):
+        with pytest.raises(UsageError, match="not drawn in a batch") as caught:
+            env.reset(options={"randomise": bad})
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="no such range"):
+        env.reset(options={"randomise": ["nothing.*"]})
     env.reset(options={})
     env.close()
 

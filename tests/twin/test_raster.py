@@ -244,6 +244,94 @@ def test_small_pictures_with_fewer_triangles_look_the_same(face, lens, states, m
         assert apart.mean() < 0.5
 
 
+def drawn_with(face, lens, states, size, samples, monkeypatch, limit):
+    from facetwin.twin import raster_model
+
+    with monkeypatch.context() as patch:
+        patch.setattr(raster_model, "SMALL", limit)
+        with RasterCamera(face, lens, size=(size, size), samples=samples) as camera:
+            return np.stack([camera.render(s.vertices, s.poses) for s in states]).astype(int)
+
+
+@pytest.mark.parametrize(("size", "samples"), [(64, 1), (64, 4), (128, 4)])
+def test_small_pictures_with_lighter_parts_look_the_same(face, lens, states, monkeypatch, size, samples):
+    assert sum(len(p.small) for p in face.parts if p.small is not None) < 0.4 * sum(
+        len(p.triangles) for p in face.parts if p.small is not None
+    )
+    full = drawn_with(face, lens, states, size, samples, monkeypatch, 1.0)
+    light = drawn_with(face, lens, states, size, samples, monkeypatch, 0.0)
+    usual = drawn_with(face, lens, states, size, samples, monkeypatch, 0.0015)
+    assert (usual == light).all()
+    apart = np.abs(full - light)
+    assert apart.mean() < 1.0
+    assert (apart.max(-1) > 40).mean() < 0.005
+    # outlines: everything white before black
+    white = dataclasses.replace(
+        face,
+        parts=tuple(dataclasses.replace(p, colours=np.ones_like(p.colours)) for p in face.parts),
+        detail_colours=np.ones_like(face.detail_colours),
+    )
+    dark = dataclasses.replace(lens, background=(0.0, 0.0, 0.0))
+    a, b = (
+        drawn_with(white, dark, states, size, samples, monkeypatch, limit).max(-1) > 64
+        for limit in (1.0, 0.0)
+    )
+    for one, other in zip(a, b):
+        assert (one & other).sum() / (one | other).sum() > 0.99
+
+
+def test_opengl_sees_the_same_in_small_pictures(face, lens, states, monkeypatch):
+    """Lighter parts are no farther from OpenGL's picture than full ones by a grey level."""
+    with open_camera(face, lens, size=(64, 64)) as slow:
+        assert isinstance(slow, Camera)
+        fine = np.stack([slow.render(s.vertices, s.poses) for s in states]).astype(int)
+    full = drawn_with(face, lens, states, 64, 4, monkeypatch, 1.0)
+    light = drawn_with(face, lens, states, 64, 4, monkeypatch, 0.0)
+    assert np.abs(fine - light).mean() < np.abs(fine - full).mean() + 1.0
+
+
+def test_lighter_parts_are_made_of_the_vertices_and_stay_near(face):
+    import trimesh
+
+    for part in face.parts:
+        if part.small is None:
+            assert len(part.triangles) <= 200
+            continue
+        assert part.small.max() < len(part.vertices)
+        assert len(np.unique(part.small, axis=0)) == len(part.small)
+        light = trimesh.Trimesh(part.vertices, part.small, process=False)
+        _, distance, _ = trimesh.proximity.closest_point_naive(light, part.vertices[::7])
+        assert np.sqrt((distance**2).mean()) < 0.0005
+        assert distance.max() < 0.004
+        assert is_closed(part.vertices, part.triangles) == is_closed(part.vertices, part.small)
+
+
+def test_a_camera_beside_another_draws_the_same(face, lens, states):
+    other = dataclasses.replace(lens, distance=1.1 * lens.distance, exposure=0.8, rotation_error=(0, 0, 0.05))
+    vertices, poses = stacked(states)
+    with RasterCamera(face, other, size=(64, 64), samples=1) as alone:
+        wanted = alone.render_batch(vertices, poses)
+    first = RasterCamera(face, lens, size=(64, 64), samples=1)
+    second = RasterCamera(face, other, size=(64, 64), samples=1, beside=first)
+    usual = first.render_batch(vertices, poses)
+    for _ in range(2):  # in turns
+        assert (second.render_batch(vertices, poses) == wanted).all()
+        assert (first.render_batch(vertices, poses) == usual).all()
+    assert (usual != wanted).any()
+
+
+def test_large_triangles_and_pictures_with_one_sample(face, lens):
+    """Wider ones than the short numbers hold, and faces partly outside the picture."""
+    for scale, size in ((3.0, 64), (3.0, 700)):
+        corners = scale * np.array([[-0.2, -0.2, 0.0], [0.25, -0.1, 0.02], [0.0, 0.2, -0.03]])
+        where = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1) + 0.5
+        with RasterCamera(flat(face, corners), lens, size=(size, size), samples=1) as camera:
+            seen = camera.render(corners, {})
+        drawn = np.abs(seen - np.round(np.array(lens.background) * 255)).max(-1) > 2
+        wanted, doubt = inside(project(lens, corners, size), where)
+        assert (drawn == wanted)[doubt > 0.02 * size].all()
+
+
 def test_float32_vertices_will_do(fast, states):
     a = fast.render(states[2].vertices.astype(np.float32), states[2].poses)
     assert (a == fast.render(states[2].vertices, states[2].poses)).all()
