@@ -126,7 +126,7 @@ class Fleet:
         self._rows = max(self._rows, math.ceil(min(reach, seen + self._longest) / self.tick) + 3)
 
     def reset(self, which: ArrayLike | None = None, specs: Sequence[RigSpec] | None = None) -> None:
-        """Bring faces [indices or mask; all by default] to rest at time 0, as other bodies if specs are given.
+        """Bring faces [indices or mask; all by default] to rest at time 0, as other bodies with `specs`.
 
         As in `SimRig.become`, those change what is simulated; limits and safety stay those of the first ones.
         """

@@ -257,7 +257,7 @@ class RasterCamera:
         canvas.owner[:] = -1
         canvas.blocks[:] = 0
         kernels.place_links(pose, lens.to_lens, canvas.views, canvas.turns)
-        start, stop = model.spans[0]
+        start, stop = map(int, model.spans[0])
         if kernels.place(
             model.points, start, stop, canvas.seen.shape[1] + start, canvas.views, 0, lens.numbers,
             canvas.screen, canvas.inverse,

@@ -31,6 +31,8 @@ LINK, T0, T1, CLOSED = range(4)
 #: and between which parts of a pixel its samples lie
 FOCAL, FLIP, NEAR, WIDTH, HEIGHT, LOW, HIGH = range(7)
 F = np.float32
+#: a count that a kernel hands to another: for a literal or a shorter number numba would compile that anew
+N = np.int64
 #: an index that cannot be negative: without it numba's wrap-around keeps loops from running abreast.
 #: Mixed with signed numbers it becomes a float, so whoever meets it is one too.
 U = np.uint64
@@ -316,7 +318,7 @@ def cover_clusters(
             if turned(cones, boxes, c, m, link) != (backs == 1):
                 continue
             if not hidden(boxes, c, m, link, lens, blocks, step):
-                t0, t1 = clusters[c, T0], clusters[c, T1]
+                t0, t1 = N(clusters[c, T0]), N(clusters[c, T1])
                 cover(triangles, t0, t1, closed, front, offsets, screen, inverse, depth, owner)
 
 

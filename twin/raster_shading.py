@@ -20,6 +20,7 @@ from facetwin.twin.raster_kernels import (
     SUB,
     WIDTH,
     F,
+    N,
     U,
     above,
     below,
@@ -216,7 +217,7 @@ def resolve_single(
                 corner[0, f] = owner[i, j]
                 fragment[PX + f], fragment[PY + f] = F(I(j) * I(SUB) + ox), F(I(i) * I(SUB) + oy)
             finish(
-                I(count), I(count), F(1), triangles, skin, link_of, kids, tints, turns, normal, screen,
+                N(count), N(count), F(1), triangles, skin, link_of, kids, tints, turns, normal, screen,
                 inverse, look, to_lens, lens, lamps, ambient, corner, fragment, total, out, picture,
             )  # fmt: skip
             count = U(0)
@@ -273,13 +274,13 @@ def resolve(
             slots += 1
             if count + samples > CHUNK:
                 finish(
-                    count, slots, share, triangles, skin, link_of, kids, tints, turns, normal,
+                    N(count), N(slots), share, triangles, skin, link_of, kids, tints, turns, normal,
                     screen, inverse, look, to_lens, lens, lamps, ambient,
                     corner, fragment, total, out, picture,
                 )  # fmt: skip
                 count = slots = 0
     finish(
-        count, slots, share, triangles, skin, link_of, kids, tints, turns, normal,
+        N(count), N(slots), share, triangles, skin, link_of, kids, tints, turns, normal,
         screen, inverse, look, to_lens, lens, lamps, ambient,
         corner, fragment, total, out, picture,
     )  # fmt: skip
@@ -314,9 +315,9 @@ def draw(
         place_links(pose, to_lens, m, turns)
         refine(vertices, b, rows, columns, weights, skin, seen)
         smooth(triangles, count, seen, normal)
-        wrong = place(seen, 0, drawn, 0, m, skin_link, lens, screen, inverse)
+        wrong = place(seen, N(0), drawn, N(0), m, skin_link, lens, screen, inverse)
         for link in range(1, spans.shape[0]):  # link 0 stands still
-            start, stop = spans[link, 0], spans[link, 1]
+            start, stop = N(spans[link, 0]), N(spans[link, 1])
             wrong += place(points, start, stop, drawn + start, m, link, lens, screen, inverse)
         if wrong > 0:
             return b
@@ -328,10 +329,10 @@ def draw(
                 screen, inverse, cells, which, table, depth, owner,
             )  # fmt: skip
         else:
-            cover(triangles, 0, count, False, front, offsets, screen, inverse, depth, owner)
+            cover(triangles, N(0), N(count), np.bool_(False), front, offsets, screen, inverse, depth, owner)
             coarse_depth(depth, offsets.shape[0], blocks, step)
             cover_clusters(
-                0, moving, clusters, boxes, cones, m, triangles, offsets, lens, blocks, step,
+                N(0), moving, clusters, boxes, cones, m, triangles, offsets, lens, blocks, step,
                 screen, inverse, depth, owner,
             )  # fmt: skip
         resolve(

@@ -20,6 +20,7 @@ from facetwin.twin.raster_kernels import (
     T0,
     T1,
     F,
+    N,
     U,
     coarse_depth,
     cover,
@@ -71,7 +72,7 @@ def listed(triangles: Any, begin: int, end: int, mark: Any, cells: Any, count: i
         a, b, c = cells[triangles[0, t]], cells[triangles[1, t]], cells[triangles[2, t]]
         apart = np.uint32((a ^ b) | (a ^ c))
         which[U(count)] = np.uint32(t) | mark
-        count += I(((apart & low) != none) & ((apart >> half) != none))
+        count += N(((apart & low) != none) & ((apart >> half) != none))
     return count
 
 
@@ -178,7 +179,7 @@ def paint(
         shut = t >= SHUT
         t &= ~SHUT
         if s[KIND + n] == LARGE:
-            cover(triangles, I(t), I(t) + 1, shut, front, offsets, screen, inverse, depth, owner)
+            cover(triangles, N(t), N(t) + N(1), shut, front, offsets, screen, inverse, depth, owner)
             continue
         x0, y0, x1, y1 = U(s[X0 + n]), U(s[Y0 + n]), U(s[X1 + n]) + U(1), U(s[Y1 + n]) + U(1)
         e, g, h = s[E + n], s[G + n], s[H + n]
@@ -222,14 +223,15 @@ def list_clusters(
     lens: Any, blocks: Any, step: int, cells: Any, which: Any,
 ) -> int:  # fmt: skip
     """Triangles of those of the clusters start .. stop-1 that may be seen, fronts or `backs`; how many."""
-    count = 0
+    count = N(0)
     for c in range(start, stop):
         link, closed = clusters[c, LINK], clusters[c, CLOSED] != 0
         if (closed and backs) or turned(cones, boxes, c, m, link) != backs:
             continue
         if not hidden(boxes, c, m, link, lens, blocks, step):
             mark = SHUT if closed else np.uint32(0)
-            count = listed(triangles, clusters[c, T0], clusters[c, T1], mark, cells, count, which)
+            first, last = N(clusters[c, T0]), N(clusters[c, T1])
+            count = listed(triangles, first, last, mark, cells, N(count), which)
     return count
 
 
@@ -242,11 +244,11 @@ def cover_all(
     """The skin, then what moves in it: first the fronts, which hide most of the backs."""
     front = lens[FLIP] < 0
     cells_of(screen, 0, screen.shape[1], offsets, cells)
-    count = listed(triangles, 0, skin, np.uint32(0), cells, 0, which)
+    count = listed(triangles, N(0), N(skin), np.uint32(0), cells, N(0), which)
     cover_listed(count, which, table, triangles, front, offsets, screen, inverse, depth, owner)
     for backs in (False, True):
-        coarse_depth(depth, 1, blocks, step)
+        coarse_depth(depth, N(1), blocks, step)
         count = list_clusters(
-            backs, 0, moving, clusters, boxes, cones, m, triangles, lens, blocks, step, cells, which
+            backs, N(0), moving, clusters, boxes, cones, m, triangles, lens, blocks, step, cells, which
         )
         cover_listed(count, which, table, triangles, front, offsets, screen, inverse, depth, owner)
