@@ -220,7 +220,8 @@ class MirrorBabbleVector(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             raise FaceTwinError("no episode has begun", where="step()", hint="reset() first")
         commands = self._checked(actions)
         anew, going = np.flatnonzero(self._over), ~self._over
-        self._fleet.move(commands, self.settle, max(1, round(self.settle / TICK)), going)
+        writes = max(1, round(self.settle / TICK))
+        self._fleet.move(commands, self.settle, writes, going, crew=self._crew, parts=self._chunks)
         self._steps[going] += 1
         self._begin(anew)
         self._look()

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from facetwin.hardware.safety_kernels import COUPLING, rules_of, step
@@ -160,11 +161,19 @@ class Fleet:
         self.last[:] = self._rows - 1
 
     def move(
-        self, commands: ArrayLike, duration: float, writes: int, which: NDArray[np.bool_] | None = None
+        self,
+        commands: ArrayLike,
+        duration: float,
+        writes: int,
+        which: NDArray[np.bool_] | None = None,
+        *,
+        crew: Executor | None = None,
+        parts: Sequence[slice] = (),
     ) -> None:
         """Write commands [shape=(B, n)] `writes` times while `duration` (s) passes, evenly.
 
-        Faces that the mask `which` [shape=(B,)] leaves out stand still, and so do their clocks.
+        Faces that the mask `which` [shape=(B,)] leaves out stand still, and so do their clocks. Threads of a
+        `crew` may share the work: `parts` of the faces, all of them together. The bits are the same.
         """
         asked = np.ascontiguousarray(commands, dtype=np.float64)
         if asked.shape != self.sent.shape or not np.isfinite(asked).all():
@@ -172,12 +181,17 @@ class Fleet:
                                 expected=f"{self.sent.shape}, finite")  # fmt: skip
         t = self._tables
         moving = np.ones(self.size, np.bool_) if which is None else which
-        bad = _move(
-            moving, asked, float(duration), int(writes), t["lower"], t["upper"], t["speed"],
-            t["acceleration"], self._rules, self._ways, self.sent, self._speed, self._stop, self._last,
-            self._wrote, self.time, self.held_back, self._past, self._newest, self._whole, self._constants,
-            self.tick, self._known, self._state, self.trail, self.last, self.done,
-        )  # fmt: skip
+
+        def some(part: slice) -> int:
+            return int(_move(
+                part.start, part.stop, moving, asked, float(duration), int(writes), t["lower"], t["upper"],
+                t["speed"], t["acceleration"], self._rules, self._ways, self.sent, self._speed, self._stop,
+                self._last, self._wrote, self.time, self.held_back, self._past, self._newest, self._whole,
+                self._constants, self.tick, self._known, self._state, self.trail, self.last, self.done,
+            ))  # fmt: skip
+
+        whole = slice(0, self.size)
+        bad = some(whole) if crew is None else max(crew.map(some, parts or [whole]))
         if bad >= 0:
             raise FaceTwinError(
                 "no allowed command within the limits", where=f"couplings, face {bad}",
@@ -212,14 +226,15 @@ def _reach(spec: RigSpec) -> tuple[float, float]:
     return seen, seen if spec.skin_time.still else seen + REMEMBERED * spec.skin_time.creep_time
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _move(
-    moving, asked, duration, writes, lower, upper, speed, acceleration, rules, ways, sent, velocity, stop,
-    last_step, wrote, time, held_back, past, newest, whole, constants, dt, known, state, trail, last, done,
+    begin, end, moving, asked, duration, writes, lower, upper, speed, acceleration, rules, ways, sent,
+    velocity, stop, last_step, wrote, time, held_back, past, newest, whole, constants, dt, known, state, trail,
+    last, done,
 ):  # fmt: skip
-    size, n = asked.shape
-    bad = np.full(size, -1, np.int64)
-    for b in prange(size):
+    n = asked.shape[1]
+    worst = -1
+    for b in range(begin, end):
         if not moving[b]:
             continue
         soft, goal = np.empty(n), np.empty(n)
@@ -227,7 +242,7 @@ def _move(
             inside = min(max(asked[b, i], 0.0), 1.0)
             soft[i] = goal[i] = min(max(inside, lower[b, i]), upper[b, i])
         if not project_one(goal, lower[b], upper[b], rules):
-            bad[b] = b
+            worst = b
             continue
         out, reason = np.empty(n), np.empty(n, np.int64)
         speeds, stops = np.empty(n), np.empty(n)
@@ -262,10 +277,6 @@ def _move(
                 b, out, until - done[b], past, newest[b], whole, constants, dt, known, state, trail, last[b]
             )
             done[b] = until
-    worst = -1
-    for b in range(size):
-        if bad[b] >= 0:
-            worst = bad[b]
     return worst
 
 

@@ -1,5 +1,7 @@
 """A fleet moves as its members would, each behind its own safety layer."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from fakes import FakeTwin
@@ -64,6 +66,35 @@ def test_so_it_does_at_any_pace_and_while_it_brakes(settle, writes):
         one = follow(spec, commands[:, b], settle, writes)
         np.testing.assert_array_equal(sent[:, b], one[0])
         np.testing.assert_array_equal(position[:, b], one[1])
+
+
+def test_a_crew_and_a_short_memory_give_the_same_bits():
+    commands = np.random.default_rng(3).uniform(size=(3, 5, FACE.size))
+    one, other = Fleet([FACE] * 5), Fleet([FACE] * 5, longest=SETTLE)
+    assert len(other.trail) < len(one.trail)
+    with ThreadPoolExecutor(2) as crew:
+        for row in commands:
+            one.move(row, SETTLE, WRITES)
+            other.move(row, SETTLE, WRITES, crew=crew, parts=[slice(0, 2), slice(2, 5)])
+            np.testing.assert_array_equal(one.sent, other.sent)
+            np.testing.assert_array_equal(one.positions()[0], other.positions()[0])
+
+
+def test_another_body_keeps_its_limits_and_lengthens_the_memory():
+    fleet = Fleet([FACE, FACE], longest=SETTLE)
+    plain = Fleet([FACE, FACE], longest=SETTLE)
+    command = np.full((2, FACE.size), 0.9)
+    for f in (fleet, plain):
+        f.move(command, SETTLE, WRITES)
+    slow = FACE.with_({"servo.max_speed.factor": 0.5, "camera.mirror.delay": 0.4})
+    fleet.reset([1], [slow])
+    plain.reset([1])
+    assert len(fleet.trail) > len(plain.trail)
+    for f in (fleet, plain):
+        f.move(command, SETTLE, WRITES)
+    np.testing.assert_array_equal(fleet.sent, plain.sent)  # safety goes by the file
+    np.testing.assert_array_equal(fleet.positions()[0][0], plain.positions()[0][0])
+    assert (fleet.load[1] < plain.load[1]).any()
 
 
 def test_members_may_differ_and_be_reset_alone():
