@@ -132,7 +132,7 @@ class RasterCamera:
     def _build_canvas(self, looks: NDArray[np.float32], beside: RasterCamera | None) -> Canvas:
         h, w, s = self.height, self.width, len(self._lens.offsets)
         step = self._lens.step
-        still = {
+        still: dict[str, Any] = {
             "still_depth": np.zeros((h * s, w), np.float32),
             "still_colour": np.zeros((h * s, w, 3), np.float32),
             "still_pixels": np.zeros((h, w, 3), np.uint8),

@@ -32,7 +32,7 @@ LINK, T0, T1, CLOSED = range(4)
 FOCAL, FLIP, NEAR, WIDTH, HEIGHT, LOW, HIGH = range(7)
 F = np.float32
 #: a count that a kernel hands to another: for a literal or a shorter number numba would compile that anew
-N = np.int64
+N: Any = np.int64
 #: an index that cannot be negative: without it numba's wrap-around keeps loops from running abreast.
 #: Mixed with signed numbers it becomes a float, so whoever meets it is one too.
 U = np.uint64

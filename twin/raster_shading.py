@@ -40,7 +40,8 @@ QUARTERS = np.array([[0, 3, 5, 4], [3, 1, 4, 5], [5, 4, 2, 3]], np.uint64)
 CHUNK = 512
 #: pixels looked at in one go
 RUN = 64
-I = np.int32  # noqa: E741
+I: Any = np.int32  # noqa: E741
+NO: Any = np.bool_  # of a literal, as N
 #: rows of the fragments, each CHUNK long, in one flat array whose offsets the compiler knows:
 #: normal, colour, gloss, place on the screen, shaded colour
 NX, NY, NZ, RED, GREEN, BLUE, GLOSS, PX, PY, OUT_R, OUT_G, OUT_B = (np.uint64(k * CHUNK) for k in range(12))
@@ -329,7 +330,7 @@ def draw(
                 screen, inverse, cells, which, table, depth, owner,
             )  # fmt: skip
         else:
-            cover(triangles, N(0), N(count), np.bool_(False), front, offsets, screen, inverse, depth, owner)
+            cover(triangles, N(0), N(count), NO(False), front, offsets, screen, inverse, depth, owner)
             coarse_depth(depth, offsets.shape[0], blocks, step)
             cover_clusters(
                 N(0), moving, clusters, boxes, cones, m, triangles, offsets, lens, blocks, step,

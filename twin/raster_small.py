@@ -32,7 +32,7 @@ from facetwin.twin.raster_kernels import (
 MANY = 256
 #: 1/256 px; products of numbers smaller than this fit 32 bits
 WIDE = 1 << 14
-I = np.int32  # noqa: E741
+I: Any = np.int32  # noqa: E741
 #: this bit of a listed triangle says that its body is closed
 SHUT = np.uint32(1 << 31)
 #: rows of the table, each MANY long, in one flat array of int32 whose offsets the compiler knows (depths are
@@ -158,6 +158,7 @@ def paint(
     screen: Any, inverse: Any, depth: Any, owner: Any,
 ) -> None:  # fmt: skip
     """Triangles of the table into `depth` and `owner`."""
+    n: Any
     width = U(depth.shape[1])
     flat, owners = depth.reshape(-1), owner.reshape(-1)
     few = more = U(0)

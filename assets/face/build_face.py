@@ -5,7 +5,8 @@
 Lengths here are metres in the face frame (x face's left, y up, z out, origin between the eyes); 1 u = 90 mm.
 The skin's first 468 vertices are MediaPipe's points. It is the tessellation of FaceMesh, closed at the
 mouth, subdivided once (Loop 1987), with rims that roll into the mouth and the eye openings. A second Loop
-step, stored as a sparse matrix, turns it into the finer mesh that cameras see. Rigid parts have fewer triangles, of the same vertices, for small pictures (`simplify`).
+step, stored as a sparse matrix, turns it into the finer mesh that cameras see.
+Rigid parts have fewer triangles, of the same vertices, for small pictures (`simplify`).
 """
 
 from __future__ import annotations
