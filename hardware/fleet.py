@@ -229,8 +229,8 @@ def _reach(spec: RigSpec) -> tuple[float, float]:
 @njit(cache=True, nogil=True)
 def _move(
     begin, end, moving, asked, duration, writes, lower, upper, speed, acceleration, rules, ways, sent,
-    velocity, stop, last_step, wrote, time, held_back, past, newest, whole, constants, dt, known, state, trail,
-    last, done,
+    velocity, stop, last_step, wrote, time, held_back, past, newest, whole, constants, dt, known, state,
+    trail, last, done,
 ):  # fmt: skip
     n = asked.shape[1]
     worst = -1
