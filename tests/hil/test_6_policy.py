@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from facetwin.assets import path as asset
 from facetwin.cli.compare_controllers import Contest, agreement, play_contest, prepare, scores
+from facetwin.cli.main import main
 from facetwin.cli.watcher import Watcher
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.hardware.sim import SimRig
@@ -36,3 +40,22 @@ def test_policy_moves_over(active, bare, rig_name):
     assert on_rig[best]["opening correlation"] >= KEPT * on_twin[best]["opening correlation"], found
     assert on_rig[best]["opening correlation"] > on_rig[still]["opening correlation"] + 0.2, found
     assert found["opening correlation"]["pearson"] > 0.8, found
+
+
+def test_the_same_command_speaks(bare, rig_name, tmp_path, capsys):
+    """`facetwin speak FILE --rig NAME`: nothing but the name differs from the twin's."""
+    import soundfile
+
+    samples, rate = soundfile.read(asset("speech", "sample.wav"))
+    soundfile.write(tmp_path / "said.wav", samples[: 3 * rate], rate)
+    words = ["--rig", rig_name, "--out", str(tmp_path / "out"), "--json"]
+    code = main(["speak", str(tmp_path / "said.wav"), *words])
+    said = capsys.readouterr()
+    if code == 2 and "no self model for this rig" in said.err:
+        pytest.skip("no weights for this rig")
+    assert code == 0, said.err
+    result = json.loads(said.out)
+    assert result["frames"] == 75
+    assert result["face_lost"] < 8
+    assert {Path(f).name for f in result["files"]} >= {"face.mp4", "report.html", "said.json", "recording"}
+    assert result["scores"]["seen in the mirror"]["opening correlation"] > 0.5
