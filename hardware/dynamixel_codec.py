@@ -241,7 +241,8 @@ def find_status(data: bytes, final: bool = False) -> tuple[list[Status], int, in
             at, damage = start + 3, damage + 3
         else:
             if data[start + 7] == STATUS and length >= 4:
-                out.append(Status(number, data[start + 8], unstuffed(data[start + 9 : end - 2])))
+                body = unstuffed(data[start + 8 : end - 2])
+                out.append(Status(number, body[0], body[1:]))
             at = end
 
 

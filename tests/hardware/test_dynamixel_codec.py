@@ -11,7 +11,7 @@ from dynamixel_sdk import (
     PortHandler,
     Protocol2PacketHandler,
 )
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from facetwin.hardware import dynamixel_codec as dx
@@ -240,12 +240,10 @@ def test_stuffing_goes_there_and_back(data):
     assert all(there[k : k + 1] == b"\xfd" for k in ends)  # no header in it
 
 
-@given(st.integers(0, 252), PAYLOAD)
-def test_unstuffing_is_the_sdks(number, data):
-    whole = status(number, 0, data)
-    plain = SDK.removeStuffing(list(whole))
-    length = plain[5] | plain[6] << 8
-    assert bytes(plain[9 : 7 + length - 2]) == data == dx.find_status(whole)[0][0].data
+def test_unstuffing_looks_at_what_was_sent():
+    # the sdk's removeStuffing looks back at bytes that it has moved already, and drops one of these
+    data = b"\xff\xff\xfd\xff\xfd\xfd"
+    assert dx.find_status(status(1, 0, data))[0] == [Status(1, 0, data)]
 
 
 @given(STATUSES, st.lists(NOISE, min_size=6, max_size=6))
@@ -260,6 +258,7 @@ def test_frames_are_found_between_noise(frames, noise):
 
 
 @given(STATUSES, st.integers(0, 400))
+@example([(0, 255, b"\xff\xfd")], 0)  # an error that is part of what was stuffed
 def test_frames_cut_anywhere_are_found_when_the_rest_has_come(frames, cut):
     data = b"".join(status(*parts) for parts in frames)
     first, rest, damage = dx.find_status(data[:cut])
