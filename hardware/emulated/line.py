@@ -47,7 +47,7 @@ class Line:
         self.received = self.sent = self.collisions = self.framing = 0
         self._in: deque[tuple[float, int]] = deque()  # end on the wire, byte as the driver sent it
         self._out: deque[tuple[float, bytes]] = deque()  # end on the wire, piece
-        self._in_free = self._out_free = 0.0
+        self._in_free = self._out_free = self._left = 0.0
         self._alone = 0.0  # until then nobody has the other end open
 
     # --- cable -----------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class Line:
         if self._out and end < self._out[-1][0] and self._half_duplex:
             self.collisions += 1
             self._out.clear()
-            self._out_free = end
+            self._out_free = self._left = end
         if abs(theirs - self.baud) > TOLERANCE * self.baud:
             data, errors = resampled(data, theirs, self.baud)
             self.framing += errors
@@ -143,7 +143,12 @@ class Line:
     # --- bytes out ---------------------------------------------------------------------------------
 
     def say(self, data: bytes, start: float) -> float:
-        """Answer from a time (s) on; returns when the last bit has left."""
+        """Answer from a time (s) on; returns when the last bit has left the boards.
+
+        The fault "delay" is the adapter's: boards do not notice it, and it does not add up.
+        """
+        left = max(start, self._left) + len(data) * self.byte_time
+        self._left = left
         begin = max(start + self.faults.delay(), self._out_free)
         whole = []
         for byte in data:
@@ -159,7 +164,7 @@ class Line:
             piece = sent[k : k + size]
             self._out.append((begin + (k + len(piece)) * self.byte_time, piece))
         self._out_free = begin + len(data) * self.byte_time
-        return self._out_free
+        return left
 
     def speak(self, now: float) -> None:
         """Hand over what has left the boards by `now` (s)."""

@@ -137,7 +137,7 @@ class Processes:
         return bool(self.children) and all(child.alive for child in self.children)
 
     def stop(self) -> None:
-        """End them and take away what they left; stopping twice is fine, in a forked child it does nothing."""
+        """End them and take away what they left; may be called again, and does nothing in a forked child."""
         if os.getpid() != self._owner:
             return
         for child in self.children:
