@@ -57,7 +57,16 @@ def print_result(result: dict[str, Any]) -> None:
             continue
         if title:
             print(f"\n{title}")
-        heads = ("latency ms", "twin ms", "gain", "dead band rad", "play rad", "left", "unaligned")
+        heads = (
+            "latency ms",
+            "twin ms",
+            "gain",
+            "face gain",
+            "dead band rad",
+            "play rad",
+            "left",
+            "unaligned",
+        )
         print(f"{'motor':<22}{'by':>8}" + "".join(f"{head:>14}" for head in heads))
         for name, m in part["motors"].items():
             row = _row(m)
@@ -86,8 +95,8 @@ def _row(m: Mapping[str, Any]) -> tuple[float | None, ...]:
         value = None if fit is None or key not in fit else fit[key]["value"]
         return None if value is None else scale * value
 
-    return (of(best, "latency", 1e3), of(twin, "latency", 1e3), m["gain"], of(best, "dead_band"),
-            of(mirror, "backlash"), m["residual"], m["unaligned"])  # fmt: skip
+    return (of(best, "latency", 1e3), of(twin, "latency", 1e3), m["gain"], m["face_gain"],
+            of(best, "dead_band"), of(mirror, "backlash"), m["residual"], m["unaligned"])  # fmt: skip
 
 
 def _said(x: float | None) -> str:
@@ -121,7 +130,8 @@ def _html(result: dict[str, Any], plots: dict[str, bytes]) -> str:
         ),
         _section(
             "Motors",
-            "Gain: motion of the rig for motion of the twin. Left: root mean square between both in "
+            "Gain: motion of the rig for motion of the twin, of the shaft where sensors tell; face gain: the "
+            "same as the mirror shows it, horn and skin included. Left: root mean square between both in "
             "commands, delay and gain taken out. A dead band or a play is only as good as its standard "
             "deviation in comparison.json.",
             images["motors.png"] + _motor_table(result),
@@ -183,12 +193,14 @@ def _camera_said(result: dict[str, Any]) -> str:
 
 
 def _motor_table(result: dict[str, Any]) -> str:
-    columns = ("latency, ms", "twin, ms", "gain", "dead band, rad", "play, rad", "left", "unaligned")
+    columns = (
+        "latency, ms", "twin, ms", "gain", "face gain", "dead band, rad", "play, rad", "left", "unaligned",
+    )  # fmt: skip
     out = []
     for title, key in (("Motors", "compared"), ("Motors, calibrated twin", "calibrated")):
         if result[key] is not None:
             rows = tuple((f"{name} ({m['by']})", _row(m)) for name, m in result[key]["motors"].items())
-            out.append(f"<p class=lead>{title}</p>" + _table(Table(title, columns, rows, ("",) * 7)))
+            out.append(f"<p class=lead>{title}</p>" + _table(Table(title, columns, rows, ("",) * 8)))
     return "".join(out)
 
 

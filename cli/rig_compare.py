@@ -273,7 +273,8 @@ def plain(compared: tuple[Comparison, dict[str, Any] | None]) -> dict[str, Any]:
         "motors": {
             m.name: {
                 "by": m.by, "sensor": fit(m.sensor), "mirror": fit(m.mirror), "twin": fit(m.twin_best),
-                "delay_s": known(m.delay), "gain": known(m.gain), "residual": known(m.residual),
+                "delay_s": known(m.delay), "gain": known(m.gain), "face_gain": known(m.face_gain),
+                "residual": known(m.residual),
                 "unaligned": known(m.raw), "clear": known(m.clear), "note": m.note,
             }
             for m in comparison.motors

@@ -76,7 +76,7 @@ class MotorResult:
     mirror, twin_mirror : ServoFit or None, by landmarks
     clear : float, how well the mirror shows the motor: correlation of the decoder on the twin
     delay : float, s, by how much the rig's trace is behind the twin's, whatever the cause
-    gain : float, motion of the rig for motion of the twin
+    gain : float, motion of the rig for motion of the twin: of the shaft, where by the sensor
     residual, raw : float, commands
         Root mean square between both traces with and without delay and gain taken out.
     by : "sensor" or "mirror", what delay, gain and residuals are from
@@ -100,6 +100,13 @@ class MotorResult:
     def best(self) -> ServoFit | None:
         """The fit that is believed: the sensor's, else the mirror's."""
         return self.sensor or self.mirror
+
+    @property
+    def face_gain(self) -> float | None:
+        """Motion of the face for a command, by the mirror, the twin's being 1: horn, linkage and skin."""
+        if self.mirror is None or self.twin_mirror is None or not self.twin_mirror.gain:
+            return None
+        return self.mirror.gain / self.twin_mirror.gain
 
     @property
     def twin_best(self) -> ServoFit | None:
