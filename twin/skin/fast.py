@@ -32,15 +32,13 @@ from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.skin.base import Floats, SolveReport, check_points
 from facetwin.twin.skin.exact import ExactSkin
 from facetwin.twin.skin.fast_features import Features, Motors, mirror_vertices
-from facetwin.twin.skin.fast_kernels import hear, inputs, place, single, tell
-from facetwin.twin.skin.fast_net import ERROR_SCALE, GAP_SCALE, FastNet, Scratch, array, layers
+from facetwin.twin.skin.fast_kernels import batch, buffers, single
+from facetwin.twin.skin.fast_net import ERROR_SCALE, GAP_SCALE, FastNet, arrays, flipped
 from facetwin.twin.skin.fast_poses import mesh_hash, skin_hash
 from facetwin.twin.spec import RigSpec
 
 #: commands this far out of [0, 1] are not trusted
 MARGIN = 0.01
-#: poses that are worked on at once on a CPU
-CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,10 @@ class FastSkin:
         self._columns = np.asarray(columns, np.int64)
         self._mirror = mirror_vertices(face)
         self._motors_of: Motors | None = None
-        self._scratch: Scratch | None = None
         self._tables: tuple[Tensor, ...] = ()
-        self._places: tuple[Any, ...] = ()
-        self._inputs: Any = ()
         self._kernel: Any = ()
+        self._single: Any = ()
+        self._work: Any = ()
         self._aim(np.arange(len(self.rest)))
 
     @classmethod
@@ -150,9 +147,9 @@ class FastSkin:
         try:
             blocks, modes, wide = tensors["basis"].shape
             columns = tensors.pop("columns")
-            net = FastNet(
-                features, blocks, modes, wide // 3, len(tensors["shape.0.bias"]), len(tensors["heads.0.bias"])
-            )
+            hidden, head = len(tensors["shape.0.bias"]), len(tensors["heads.0.bias"])
+            layers = sum(name.startswith("shape.") and name.endswith(".bias") for name in tensors) - 1
+            net = FastNet(features, blocks, modes, wide // 3, hidden, head, layers)
             net.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
             threshold = float(sidecar["threshold_m"])
         except (KeyError, ValueError, RuntimeError) as why:
@@ -233,35 +230,23 @@ class FastSkin:
         return FastShapes(self._whole(net.halves(coefficients)), gap, error, trust)
 
     def _batch(self, positions: NDArray[np.floating], out: Tensor | None) -> FastShapes:
-        # The same numbers with a few kernels instead of dozens of small operations.
-        count, net = len(positions), self.net
+        # The same numbers from one kernel instead of dozens of small operations.
+        count = len(positions)
         vertices = torch.empty(count, len(self.points), 3) if out is None else out
         if vertices.shape != (count, len(self.points), 3) or vertices.dtype != torch.float32:
             raise FaceTwinError(
                 "wrong shape", where="out", found=tuple(vertices.shape), expected=(count, len(self.points), 3)
             )
-        flat = vertices.numpy().reshape(count, -1)
         gap, error = np.empty(count, np.float32), np.empty(count, np.float32)
         trust = np.empty(count, bool)
         scales = np.array([GAP_SCALE, ERROR_SCALE], np.float32)
         bounds = np.array([self.threshold, 1 + 2 * MARGIN], np.float32)
-        if self._scratch is None:
-            self._scratch = Scratch(net, 2 * min(max(count, 1), CHUNK))
-        elif self._scratch.rows < 2 * min(count, CHUNK):
-            self._scratch = Scratch(net, 2 * CHUNK)
-        with torch.inference_mode():
-            for start in range(0, count, CHUNK):
-                part = slice(start, min(start + CHUNK, count))
-                b = self._scratch.of(2 * (part.stop - start))
-                x, apart = b.x.numpy(), b.apart.numpy()
-                at = np.ascontiguousarray(positions[part])
-                if not inputs(at, *self._inputs, x, b.deep[:, -net.features.count :].numpy()):  # type: ignore[call-arg]
-                    raise FaceTwinError("not finite", where="fast skin", expected="finite commands")
-                self._scratch.shape(b)
-                tell(x, apart, b.told.numpy())
-                self._scratch.heads(b)
-                hear(x, apart, b.said.numpy(), scales, bounds, gap[part], error[part], trust[part])
-                place(b.halves.numpy(), self._places, flat[part])
+        finite = batch(  # type: ignore[call-arg]
+            np.ascontiguousarray(positions), *self._kernel, scales, bounds, self._work,
+            vertices.numpy().reshape(count, 3 * len(self.points)), gap, error, trust,
+        )  # fmt: skip
+        if not finite:
+            raise FaceTwinError("not finite", where="fast skin", expected="finite commands")
         return FastShapes(vertices, *(torch.from_numpy(a) for a in (gap, error, trust)))
 
     def shape(self, position: ArrayLike) -> FastShape:
@@ -273,7 +258,7 @@ class FastSkin:
                 expected=f"{self.spec.size} finite numbers",
             )  # fmt: skip
         out = np.empty((len(self.points), 3), np.float32)
-        gap, error, widest = single(at, *self._kernel, out.reshape(1, -1))  # type: ignore[call-arg]
+        gap, error, widest = single(at, *self._single, out.reshape(1, -1))  # type: ignore[call-arg]
         gap, error = GAP_SCALE * gap, ERROR_SCALE * error
         trust = error <= self.threshold and widest <= 1 + 2 * MARGIN
         if not trust and self.backup is not None:
@@ -337,7 +322,6 @@ class FastSkin:
     def _aim(self, points: NDArray[np.integer]) -> None:
         # Which slots the points come from: of the pose, of its mirror image, or (in the middle) of both.
         self.points = points
-        self._scratch = None
         slot = np.full(len(self.rest), -1)
         flat = self._columns.ravel()
         slot[flat[flat >= 0]] = np.flatnonzero(flat >= 0)
@@ -354,23 +338,22 @@ class FastSkin:
             torch.from_numpy(np.ascontiguousarray(a)).to(device)
             for a in (right, left, np.where(side == 1, -1, 1).astype(np.float32), side == 2, rest)
         )
-        order = np.argsort(side, kind="stable")
-        start = 3 * own[order]
         wide = self.net.basis.shape[2]
-        self._places = (
-            int((side == 0).sum()), int((side <= 1).sum()), (3 * order).astype(np.uint64), start // wide,
-            start % wide, rest[order].ravel(),
-        )  # fmt: skip
         f = self.net.features
-        self._inputs = (
+        motors = (
             f.motors, f.mirror, self.spec.rest[f.motors].astype(np.float32), f.angle.astype(np.float32),
             f.table,
         )  # fmt: skip
-        self._kernel = (
-            *self._inputs, layers(self.net.shape), layers(self.net.heads),
-            tuple(array(t) for t in (self.net.linear, self.net.margins, self.net.shut, self.net.basis)),
-            self._places,
+        places = (
+            3 * own // wide, (side == 1).astype(np.int64), 3 * own % wide,
+            np.where(side == 1, -1, 1).astype(np.float32), np.flatnonzero(side == 2), wide,
         )  # fmt: skip
+        still = np.where((self._columns >= 0)[..., None], self.rest[self._columns], 0.0)
+        hidden, heads, last, basis = arrays(self.net, still.reshape(len(still), -1))
+        self._kernel = (motors, hidden, heads, last, basis, places)
+        turned = np.ascontiguousarray(last.T)
+        self._single = (motors, flipped(hidden), flipped(heads), turned, basis, places)
+        self._work = buffers(hidden, heads, last, basis)
 
     def _whole(self, halves: Tensor) -> Tensor:
         # (blocks, 2 B, 3 slots) -> (B, P, 3): the pose's right half, its mirror image's as the left one.

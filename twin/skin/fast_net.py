@@ -1,8 +1,10 @@
-"""The nets of the fast skin, and their work on batches in memory that is kept (see `fast`)."""
+"""The nets of the fast skin, and their weights as its kernels take them (see `fast`)."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +21,11 @@ LIPS = 5
 ERROR_SCALE = 1e-4
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two hidden layers of SiLU."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs)
-    )
+def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2) -> nn.Sequential:
+    """So many hidden layers of SiLU."""
+    sizes = [inputs, *[hidden] * layers]
+    inner = [module for pair in pairwise(sizes) for module in (nn.Linear(*pair), nn.SiLU())]
+    return nn.Sequential(*inner, nn.Linear(hidden, outputs))
 
 
 class FastNet(nn.Module):
@@ -35,12 +37,19 @@ class FastNet(nn.Module):
     """
 
     def __init__(
-        self, features: Features, blocks: int, modes: int, slots: int, hidden: int, head: int
+        self,
+        features: Features,
+        blocks: int,
+        modes: int,
+        slots: int,
+        hidden: int,
+        head: int,
+        layers: int,
     ) -> None:
         super().__init__()
         m = len(features.motors)
         self.features = features
-        self.shape = mlp(m, hidden, blocks * modes)
+        self.shape = mlp(m, hidden, blocks * modes, layers)
         self.heads = mlp(m + 2 * LIPS, head, 2)
         self.basis: Tensor
         self.linear: Tensor
@@ -81,69 +90,34 @@ class FastNet(nn.Module):
         return GAP_SCALE * (widest + torch.sinh(out[:, 0])), ERROR_SCALE * torch.exp(out[:, 1])
 
 
-class Scratch:
-    """A net's work on chunks of poses in memory that is kept: fresh memory costs as much as the work."""
+def arrays(net: FastNet, rest: NDArray[np.floating]) -> tuple[Any, Any, NDArray[np.float32], Any]:
+    """A net as the kernels take it: hidden layers, heads, the last layer (out, in) and the basis.
 
-    def __init__(self, net: FastNet, rows: int) -> None:
-        self.rows = rows
-        self._net = net
-        (self._first, self._second, (last, self._bias)), self._heads = (
-            _linears(net.shape),
-            _linears(net.heads),
-        )
-        self._last = torch.cat([last, net.linear])  # the features go in beside the deepest units
-        blocks, modes, wide = net.basis.shape
-        m, hidden = self._first[0].shape
-        sizes = {
-            "x": m, "first": hidden, "deep": hidden + net.features.count, "z": blocks * modes, "apart": LIPS,
-            "told": m + 2 * LIPS, "one": len(self._heads[0][1]), "two": len(self._heads[1][1]), "said": 2,
-            "halves": blocks * wide,
-        }  # fmt: skip
-        self._all = {name: torch.empty(rows, size) for name, size in sizes.items()}
-        self._cut: dict[int, SimpleNamespace] = {}
-
-    def of(self, rows: int) -> SimpleNamespace:
-        """The buffers for so many rows."""
-        if rows not in self._cut:
-            cut = SimpleNamespace(**{name: buffer[:rows] for name, buffer in self._all.items()})
-            cut.halves = cut.halves.reshape(len(self._net.basis), rows, -1)
-            if len(self._cut) > 8:
-                self._cut.clear()
-            self._cut[rows] = cut
-        return self._cut[rows]
-
-    def shape(self, b: SimpleNamespace) -> None:
-        """From inputs and features to halves and margins."""
-        net, hidden = self._net, len(self._first[1])
-        _layer(b.x, self._first, b.first, silu=True)
-        second = torch.addmm(self._second[1], b.first, self._second[0])
-        b.deep[:, :hidden] = nn.functional.silu(second, inplace=True)
-        torch.addmm(self._bias, b.deep, self._last, out=b.z)
-        torch.addmm(net.shut, b.z, net.margins, out=b.apart)
-        blocks, modes, _ = net.basis.shape
-        torch.bmm(b.z.view(-1, blocks, modes).transpose(0, 1), net.basis, out=b.halves)
-
-    def heads(self, b: SimpleNamespace) -> None:
-        """What the heads say of what they are told."""
-        _layer(b.told, self._heads[0], b.one, silu=True)
-        _layer(b.one, self._heads[1], b.two, silu=True)
-        _layer(b.two, self._heads[2], b.said)
+    ``rest`` (blocks, 3 slots), m, is where the slots are at rest: one mode more, whose coefficient is 1. The
+    last layer takes the deepest units, the features and a one; it gives the coefficients, block after block,
+    and the lips' margins.
+    """
+    *hidden, end = [m for m in net.shape.children() if isinstance(m, nn.Linear)]
+    blocks, modes, _ = net.basis.shape
+    last = torch.cat([end.weight.T, net.linear, end.bias[None]])  # (hidden + F + 1, blocks x modes)
+    margins = last @ net.margins
+    margins[-1] += net.shut
+    one = torch.zeros(len(last), blocks, 1)
+    one[-1] = 1
+    last = torch.cat([torch.cat([last.view(-1, blocks, modes), one.to(last)], 2).flatten(1), margins], 1)
+    basis = torch.cat([net.basis, torch.from_numpy(rest).to(net.basis)[:, None]], 1)
+    heads = _layers(m for m in net.heads.children() if isinstance(m, nn.Linear))
+    return _layers(hidden), heads, array(last.T), array(basis)
 
 
-def _linears(net: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    # Weight (in, out) and bias of each layer of an `mlp`.
-    return [(layer.weight.T, layer.bias) for layer in net.children() if isinstance(layer, nn.Linear)]
+def flipped(layers: Any) -> Any:
+    """Layers with weights (in, out)."""
+    return tuple(np.ascontiguousarray(w.T) for w in layers[0]), layers[1]
 
 
-def _layer(x: Tensor, layer: tuple[Tensor, Tensor], out: Tensor, silu: bool = False) -> None:
-    torch.addmm(layer[1], x, layer[0], out=out)
-    if silu:
-        nn.functional.silu(out, inplace=True)
-
-
-def layers(net: nn.Module) -> tuple[NDArray[np.float32], ...]:
-    """Weights (in, out) and biases (1, out) of the layers of an `mlp`, for the kernels."""
-    return tuple(array(a) for weight, bias in _linears(net) for a in (weight, bias[None]))
+def _layers(modules: Iterable[nn.Linear]) -> Any:
+    pairs = [(array(m.weight), array(m.bias)) for m in modules]
+    return tuple(w for w, _ in pairs), tuple(b for _, b in pairs)
 
 
 def array(tensor: Tensor) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.landmarks import LOWER_INNER, UPPER_INNER
 from facetwin.twin.skin.exact import ExactSkin
 from facetwin.twin.skin.fast import FastSkin
+from facetwin.twin.skin.fast_descent import descend, regress
 from facetwin.twin.skin.fast_features import Features, check_mirror, goal_matrix, mirror_vertices
 from facetwin.twin.skin.fast_net import ERROR_SCALE, GAP_SCALE, LIPS, FastNet, mlp
 from facetwin.twin.skin.fast_poses import Poses, mesh_hash, skin_hash, solver_hash
@@ -35,8 +36,12 @@ from facetwin.twin.skin.linear import LinearSkin
 
 #: error of a pose above which a shape should not be trusted, m (99th percentile of its vertices)
 WRONG = 4e-4
-#: share of the poses that may be flagged; the threshold is set so that validation stays below
+#: share of the poses that are flagged: of the validation poses and of the dreams
 FLAGGED = 0.02
+#: the net that ships learns from more poses than a member, so many times as long
+LONGER = 3
+#: of AdamW on the heads
+HEADS_RATE = 2e-3
 #: gaps below this (m) count most in the gap head
 SMALL = 3e-3
 Progress = Callable[[], None]
@@ -50,6 +55,7 @@ class Recipe:
     ----------
     blocks, modes : of the half face (a power of two), modes of each
     hidden, head : units of each hidden layer, of the shape net and of the two heads
+    layers : hidden layers of the shape net; the heads have two
     steps, batch, rate, decay : of AdamW, one cycle
     members : nets of the ensemble; 0 fits the net alone and no error head
     """
@@ -58,17 +64,18 @@ class Recipe:
     modes: int = 32
     hidden: int = 128
     head: int = 32
-    steps: int = 40_000
-    batch: int = 64
-    rate: float = 2e-3
+    layers: int = 4
+    steps: int = 20_000
+    batch: int = 128
+    rate: float = 5e-3
     decay: float = 1e-2
     members: int = 4
     seed: int = 0
 
     @property
     def work(self) -> int:
-        """Steps in all, for a progress bar: members, the net that ships (twice as long), two heads."""
-        return self.steps * (self.members + (2 if self.members else 1)) + self.steps // 2
+        """Steps in all, for a progress bar: members, the net that ships, two heads."""
+        return self.steps * (self.members + (LONGER if self.members else 1)) + self.steps // 2
 
 
 def fit(
@@ -80,7 +87,7 @@ def fit(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> FastSkin:
-    """Fit on `train`; `check` decides the threshold of trust alone.
+    """Fit on `train`; `check` and the dreams decide the threshold of trust alone.
 
     Parameters
     ----------
@@ -97,7 +104,7 @@ def fit(
     face = kinematics.face
     columns = _blocks(face, r.blocks)
     slots = columns.shape[1]
-    net = FastNet(features, r.blocks, r.modes, slots, r.hidden, r.head)
+    net = FastNet(features, r.blocks, r.modes, slots, r.hidden, r.head, r.layers)
     halves = _halves(train, face, columns)  # (blocks, 2 n, 3 slots), float64
     modes = min(r.modes, halves.shape[1], 3 * slots)
     basis = np.zeros((r.blocks, r.modes, 3 * slots))
@@ -120,15 +127,18 @@ def fit(
     x, goal = x.float(), (goal / scale).float()
     step = progress or (lambda: None)
 
-    def regress(inputs: Tensor, goals: Tensor, seed: int, steps: int) -> nn.Module:
+    def learned(inputs: Tensor, goals: Tensor, seed: int, steps: int) -> nn.Sequential:
         torch.manual_seed(seed)
-        made = mlp(inputs.shape[1], r.hidden, goals.shape[1])
-        _descend(made, inputs, goals, lambda out, want, _: _apart(out - want, r.blocks), r, steps, step)
+        made = mlp(inputs.shape[1], r.hidden, goals.shape[1], r.layers)
+        regress(
+            made, inputs, goals, r.blocks,
+            steps=steps, batch=r.batch, rate=r.rate, decay=r.decay, progress=step,
+        )  # fmt: skip
         return made
 
     if r.members:
         fold = np.tile(np.searchsorted(np.unique(train.shard), train.shard) % r.members, 2)
-        members = [regress(x[fold != k], goal[fold != k], r.seed + 1 + k, r.steps) for k in range(r.members)]
+        members = [learned(x[fold != k], goal[fold != k], r.seed + 1 + k, r.steps) for k in range(r.members)]
         with torch.no_grad():
             out = torch.empty_like(goal)
             for k, member in enumerate(members):
@@ -138,11 +148,11 @@ def fit(
             dreamt = torch.stack([member(d) for member in members]).mean(0)
         # a dreamt pose may well be a wrong one: solved poses come as often as all the dreams together
         times = max(1, len(d) // len(x))
-        net.shape = regress(
-            torch.cat([*[x] * times, d]), torch.cat([*[goal] * times, dreamt]), r.seed, 2 * r.steps
-        )  # type: ignore[assignment]
+        net.shape = learned(
+            torch.cat([*[x] * times, d]), torch.cat([*[goal] * times, dreamt]), r.seed, LONGER * r.steps
+        )
     else:
-        net.shape = regress(x, goal, r.seed, r.steps)  # type: ignore[assignment]
+        net.shape = learned(x, goal, r.seed, r.steps)
     _fold_scale(net.shape, scale)
 
     with torch.no_grad():
@@ -159,10 +169,15 @@ def fit(
         gap, error = (out - goals).unbind(1)
         return near[rows] * gap.abs() + 0.3 * error.square()
 
-    _descend(net.heads, told, torch.stack([want, wrong], 1), heads, r, r.steps // 2, step, decay=0.1)
+    descend(
+        net.heads, told, torch.stack([want, wrong], 1), heads,
+        steps=r.steps // 2, batch=r.batch, rate=HEADS_RATE, decay=0.1, progress=step,
+    )  # fmt: skip
     skin = FastSkin(net, kinematics, columns, float("inf"))
     if r.members:
-        expected = skin(torch.from_numpy(check.positions)).error.double().numpy()
+        # shapes need not be known for a share: with the dreams it is known to a thousandth
+        drawn = torch.from_numpy(np.concatenate([check.positions, dreams]))
+        expected = skin(drawn).error.double().numpy()
         skin.threshold = max(WRONG, float(np.quantile(expected, 1 - FLAGGED)))
     return skin
 
@@ -299,37 +314,6 @@ def _lips(net: FastNet, face: Face, columns: NDArray[np.int64]) -> None:
             ((block, slot),) = np.argwhere(columns == vertex)
             net.margins.view(blocks, modes, LIPS)[block, :, i] += sign * rows[block, :, slot]
             net.shut[i] += sign * face.rest[vertex, 1]
-
-
-def _apart(difference: Tensor, blocks: int) -> Tensor:
-    # Length of the difference in each block, not its square: snapped folds must not rule the fit. (B,)
-    return (difference.view(len(difference), blocks, -1).square().sum(-1) + 1e-4).sqrt().mean(-1)
-
-
-def _descend(
-    net: nn.Module,
-    x: Tensor,
-    goal: Tensor,
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
-    r: Recipe,
-    steps: int,
-    progress: Progress,
-    decay: float | None = None,
-) -> None:
-    steps = max(steps, 20)
-    optimiser = torch.optim.AdamW(net.parameters(), r.rate, weight_decay=r.decay if decay is None else decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, r.rate, total_steps=steps)
-    rows: list[Tensor] = []
-    for _ in range(steps):
-        if not rows:
-            rows = list(torch.randperm(len(x)).split(min(r.batch, len(x))))[::-1]
-        pick = rows.pop()
-        value = loss(net(x[pick]), goal[pick], pick).mean()
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        schedule.step()
-        progress()
 
 
 def _fold_scale(net: nn.Module, scale: Tensor) -> None:
