@@ -133,11 +133,12 @@ def _report(table: dict[str, Any]) -> list[str]:
             f"  {name:22}{row['mean']:8.3f}{row['p99']:8.3f}{row['max']:8.2f}{row['percent'] or 0:8.1f}"
             f"{other['mean']:14.3f}{other['p99']:8.3f}{other['percent'] or 0:8.1f}"
         )
-    for name, row in table["fast_trusted"].items():
-        lines.append(
-            f"  {name + ', trusted':22}{row['mean']:8.3f}{row['p99']:8.3f}{row['max']:8.2f}"
-            f"{row['percent'] or 0:8.1f}"
-        )
+    for part, note in (("fast_trusted", "trusted"), ("flagged_by_exact", "mended")):
+        for name, row in table[part].items():
+            lines.append(
+                f"  {f'{name}, {note}':22}{row['mean']:8.3f}{row['p99']:8.3f}{row['max']:8.2f}"
+                f"{row['percent'] or 0:8.1f}"
+            )
     gap, trust = table["gap"], table["trust"]
     lines.append(
         f"gap: {gap['head_mean']:.3f} mm off, {gap['head_mean_where_shut'] or 0:.3f} where shut; "

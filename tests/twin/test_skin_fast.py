@@ -14,9 +14,11 @@ from facetwin.twin.face import load_face
 from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.skin import LinearSkin, Skin
 from facetwin.twin.skin.fast import FastSkin
+from facetwin.twin.skin.fast_descent import SOFT, descend, regress
 from facetwin.twin.skin.fast_features import Features, Motors, check_mirror, goal_matrix
-from facetwin.twin.skin.fast_poses import Poses, load_poses, save_shard, solve_poses
-from facetwin.twin.skin.fast_train import Recipe, certify, fit, save
+from facetwin.twin.skin.fast_net import FastNet, mlp
+from facetwin.twin.skin.fast_poses import Poses, adopt, load_poses, save_shard, solve_poses
+from facetwin.twin.skin.fast_train import Recipe, _blocks, certify, fit, save
 from facetwin.twin.spec import load_rig
 from facetwin.twin.twin import build_skin
 
@@ -115,6 +117,10 @@ def test_a_batch_does_not_depend_on_the_others(skin, at):
     whole = skin(torch.from_numpy(at)).vertices
     few = skin(torch.from_numpy(at[:3])).vertices
     torch.testing.assert_close(few, whole[:3], rtol=0, atol=1e-7)
+    for count in (0, 1, 16, 17):  # none, and about as many as go through the layers together
+        part = skin(torch.from_numpy(at[:count]).float())
+        torch.testing.assert_close(part.vertices, whole[:count], rtol=0, atol=1e-6)
+        assert part.gap.shape == part.error.shape == part.trust.shape == (count,)
     again = torch.zeros_like(whole)
     assert skin(torch.from_numpy(at), out=again).vertices is again
     assert torch.equal(again, whole)
@@ -206,6 +212,36 @@ def test_flagged_poses_go_to_exact(skin, kinematics, exact):
     assert wary.mended(position, wary(position), exact)[0] == pytest.approx(true, abs=1e-7)
 
 
+def test_written_out_gradients_are_those_of_autograd():
+    torch.manual_seed(0)
+    ours, theirs = mlp(3, 8, 6, 3), mlp(3, 8, 6, 3)
+    theirs.load_state_dict(ours.state_dict())
+    x, goal = torch.randn(50, 3), torch.randn(50, 6)
+    how = {"steps": 40, "batch": 50, "rate": 1e-2, "decay": 1e-2}
+    regress(ours, x, goal, 2, **how)
+
+    def length(out, want, rows):
+        return ((out - want).view(-1, 2, 3).square().sum(-1) + SOFT).sqrt().mean(-1)
+
+    descend(theirs, x, goal, length, **how)
+    for a, b in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(a.detach(), b.detach(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_any_depth(kinematics, at, layers):
+    features = Features(SPEC)
+    columns = _blocks(kinematics.face, 4)
+    torch.manual_seed(0)
+    net = FastNet(features, 4, 5, columns.shape[1], 12, 8, layers)
+    net.basis.normal_(0, 1e-2)
+    net.linear.normal_(0, 1e-2)
+    deep = FastSkin(net, kinematics, columns, 1.0)
+    batch, traced = deep(torch.from_numpy(at)), deep(torch.from_numpy(at).requires_grad_())
+    torch.testing.assert_close(batch.vertices, traced.vertices.detach(), rtol=0, atol=1e-7)
+    assert deep.shape(at[3]).vertices == pytest.approx(batch.vertices[3].numpy(), abs=1e-7)
+
+
 def test_save_and_load(skin, at, tmp_path):
     path = tmp_path / "skin.safetensors"
     save(path, skin, {"seed": 0})
@@ -233,6 +269,21 @@ def test_only_symmetric_rigs(kinematics):
     lopsided = SPEC.with_({"motor.left_corner_up.pull.travel": 0.02})
     with pytest.raises(FaceTwinError, match="not left-right symmetric"):
         check_mirror(Features(lopsided), Kinematics(lopsided, kinematics.face))
+
+
+def test_poses_of_a_rearranged_solver_are_taken_over(kinematics, exact, tmp_path):
+    old, new, other = (tmp_path / name for name in ("old", "new", "other"))
+    for folder in (old, new, other):
+        folder.mkdir()
+    solved = solve_poses(exact, kinematics, SPEC.rest[None])
+    for number in (3, 8):
+        save_shard(old, number, solved)
+    assert adopt(new, old, exact, kinematics) == 0
+    assert load_poses(new, (3, 8)).shard.tolist() == [3, 8]
+    solved.vertices[0, 5, 1] += 1e-5
+    save_shard(old, 8, solved)
+    assert adopt(other, old, exact, kinematics) == pytest.approx(1e-5, rel=1e-2)
+    assert not list(other.iterdir())
 
 
 def test_poses_are_kept_and_split_by_shard(kinematics, exact, tmp_path):
