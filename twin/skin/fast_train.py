@@ -37,7 +37,7 @@ from facetwin.twin.skin.linear import LinearSkin
 #: error of a pose above which a shape should not be trusted, m (99th percentile of its vertices)
 WRONG = 4e-4
 #: share of the poses that are flagged: of the validation poses and of the dreams
-FLAGGED = 0.02
+FLAGGED = 0.025
 #: the net that ships learns from more poses than a member, so many times as long
 LONGER = 3
 #: of AdamW on the heads
