@@ -182,11 +182,10 @@ class SafetyLayer(Rig):
             self._from, self._from_time, self._time = self._now, self._time, now
         # A second command within the same instant replaces the first one: it starts from where that did.
         gap = self._time - self._from_time
-        if self._stage:  # after the watchdog it starts gently
-            gap = min(gap, _PERIOD)
         noted: _Noted = []
         goal = self._goal(command, noted)
-        sent = self._move(goal, gap, self.max_speed, noted)
+        gentle = bool(self._stage)  # it starts so after the watchdog
+        sent = self._move(goal, gap, self.max_speed, noted, gentle)
         self._noted = noted
         self._written, self._stage = now, ""
         return sent
@@ -234,12 +233,15 @@ class SafetyLayer(Rig):
         noted.append(("coupling", soft, goal))
         return goal
 
-    def _move(self, goal: Floats, gap: float, speed: Floats, noted: _Noted) -> Floats:
+    def _move(self, goal: Floats, gap: float, speed: Floats, noted: _Noted, gentle: bool = False) -> Floats:
         """Send the next step towards a goal, `gap` s after `self._from`; returns what was sent."""
         x, v, held, last = self._from
-        if gap > self.settings.longest_step:  # it stood
+        dt = self.settings.longest_step
+        if gap <= dt:
+            dt = gap
+        else:  # it stood
             v, held, last = np.zeros_like(x), x, 0.0
-        dt = min(gap, self.settings.longest_step)
+            dt = min(dt, _PERIOD) if gentle else dt
         out, velocity, stop = np.empty_like(x), np.empty_like(x), np.empty_like(x)
         reason = np.empty(len(x), np.int64)
         step(

@@ -659,3 +659,19 @@ def test_limits_are_told_when_a_real_face_is_switched_on(caplog):
         rig.activate()
         rig.close()
         assert ("stall: off" in caplog.text) == told
+
+
+def test_a_write_soon_after_it_eased_to_rest_keeps_the_acceleration():
+    fuzz = load_fuzz()
+    spec, rng = FACE.with_(SLOW), np.random.default_rng(0)
+    for _ in range(40):
+        layer = SafetyLayer(fuzz.Sink(spec), watchdog=0.2, ease_after=0.1, ease_speed=2.0)
+        layer.open()
+        layer.activate()
+        referee = fuzz.Referee(spec, layer.longest_step, spec.rest, 0.0)
+        fuzz.play(layer, referee, [(0.02, rng.random(26) * 0.2 + spec.rest * 0.8) for _ in range(6)])
+        while layer._stage != "rest":
+            layer.clock.sleep(0.02)
+        pauses = [rng.uniform(0, 0.1), *(0.002 + 0.02 * rng.random(4))]
+        fuzz.play(layer, referee, [(float(p), rng.choice([0.0, 1.0], 26)) for p in pauses])
+        assert referee.broken == {}
