@@ -10,6 +10,9 @@ from typing import Annotated
 import tyro
 
 from facetwin.cli.progress import Progress
+from facetwin.twin.errors import UsageError
+
+DREAMING = 150  # epochs of the self-model that dreams
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,12 @@ class TrainInverse:
     """weights to write; default: the shipped ones of this rig"""
     rig: str = "face26"
     """rig table that was babbled"""
-    epochs: int = 25
+    epochs: int = 15
     """passes over the data"""
-    dreams: int = 40000
+    dreams: int = 120000
     """poses that a self-model of the same babble adds to the training poses; 0: none (then --epochs 150)"""
+    members: int = 6
+    """nets that answer together, each with dreams and a seed of its own"""
     combine: float = 0.3
     """share of pairs whose eyes and brows come from another pose"""
     seed: int = 0
@@ -49,20 +54,23 @@ def run(options: TrainInverse) -> int:
     spec = load_rig(options.rig)
     data, meta = load_babble(*options.babble)
     train, check, test = data.split()
-    lived = train
-    if options.dreams:
-        with Progress("dreaming", total=150) as bar:
-            model_of_self = SelfModel.fit(
-                train, check, spec=spec, seed=options.seed, progress=lambda _: bar.advance(1)
-            )
-        dreamt = dream(model_of_self, train, check, spec, poses=options.dreams, seed=options.seed)
-        train = together(train, train, train, dreamt)
-    with Progress("training the inverse model", total=options.epochs) as bar:
-        model = InverseModel.fit(
-            train, check, spec=spec, epochs=options.epochs, combine=options.combine, seed=options.seed,
-            progress=lambda _: bar.advance(1),
-        )  # fmt: skip
-    errors = command_errors(model, lived, test, seed=options.seed)
+    if options.members < 1:
+        raise UsageError("no net to train", where="--members", found=options.members, expected="from 1")
+    models = []
+    with Progress("training the inverse model", total=options.members * (options.epochs + DREAMING)) as bar:
+        for seed in range(options.seed, options.seed + options.members):
+            lived = train
+            if options.dreams:
+                own = SelfModel.fit(train, check, spec=spec, seed=seed, epochs=DREAMING,
+                                    progress=lambda _: bar.advance(1))  # fmt: skip
+                dreamt = dream(own, train, check, spec, poses=options.dreams, seed=seed)
+                lived = together(train, train, train, dreamt)
+            models.append(
+                InverseModel.fit(lived, check, spec=spec, epochs=options.epochs, combine=options.combine,
+                                 seed=seed, progress=lambda _: bar.advance(1))
+            )  # fmt: skip
+    model = InverseModel.join(models)
+    errors = command_errors(model, train, test, seed=options.seed)
     moving = np.array([m.group != "neck" for m in spec.motors])
     means = {name: float(e[moving].mean()) for name, e in errors.items()}
     ratio = means["inverse model"] / means["nearest"]
@@ -72,7 +80,7 @@ def run(options: TrainInverse) -> int:
         "per_motor": {m: {k: float(e[i]) for k, e in errors.items()} for i, m in enumerate(spec.names)},
     }
     path = options.out or assets.path("weights", f"inverse_{spec.name}.safetensors")
-    parts = (lived, check, test)
+    parts = (train, check, test)
     sidecar = babble_sidecar("inverse model", spec, meta, options.seed, parts, scores)
     model.save(path, {**sidecar, "dreams": options.dreams})
     if options.json:

@@ -2,12 +2,13 @@
 
 The report's net, 226 → 1024 → 512 → motors with batch normalisation on the first layer; beside the 113
 points (x, y) goes the head's rotation as seen, since aligned points no longer show the neck. Augmented as
-the report does: eyes and brows of one pose with mouth and jaw of another, both from the training set.
+the report does: eyes and brows of one pose with mouth and jaw of another, both from the training set. Several
+such nets, each from its own seed and its own dreams, answer as one, with the mean of their commands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from facetwin.policies import weights
 from facetwin.policies.mirror import Mirror
 from facetwin.policies.selfmodel import motors_of, shipped, with_mirror_images
+from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import SETS
 from facetwin.twin.spec import RigSpec
 
@@ -54,11 +56,16 @@ class InverseNet(nn.Module):
 
 
 class InverseModel:
-    """Fitted inverse model of one rig."""
+    """Fitted inverse model of one rig: a committee of one or more `InverseNet`."""
 
-    def __init__(self, net: InverseNet, sidecar: dict[str, Any]) -> None:
-        self.net = net.eval()
+    def __init__(self, nets: Sequence[InverseNet], sidecar: dict[str, Any]) -> None:
+        self.nets = [net.eval() for net in nets]
         self.sidecar = sidecar
+
+    @classmethod
+    def join(cls, models: Sequence[InverseModel]) -> InverseModel:
+        """One model of several; it answers with the mean of theirs."""
+        return cls([net for model in models for net in model.nets], {})
 
     @classmethod
     def fit(
@@ -118,39 +125,52 @@ class InverseModel:
                 progress(epoch)
         assert kept is not None
         net.load_state_dict(kept)
-        return cls(net, {})
+        return cls([net], {})
 
     def predict(self, face: ArrayLike, turn: ArrayLike | None = None) -> NDArray[np.float32]:
         """Landmarks [shape=(n, 113, 2), u] and head rotation [shape=(n, 3), rad] -> commands (n, motors)."""
         points = torch.as_tensor(np.asarray(face, np.float32))
         if turn is None:
-            head = self.net.mean[-3:].expand(len(points), 3)
+            head = self.nets[0].mean[-3:].expand(len(points), 3)
         else:
             head = torch.as_tensor(np.asarray(turn, np.float32))
         with torch.no_grad():
-            command: NDArray[np.float32] = self.net(points, head).numpy()
+            every = torch.stack([net(points, head) for net in self.nets])  # (members, B, motors)
+        command: NDArray[np.float32] = every.mean(0).numpy()
         return command
 
     def save(self, path: str | Path, sidecar: dict[str, Any]) -> None:
         """Write weights and sidecar; halves are enough for weights of this size."""
-        self.sidecar = sidecar
+        self.sidecar = {**sidecar, "members": len(self.nets)}
         tensors = {
-            k: v.numpy() for k, v in self.net.state_dict().items() if not k.endswith("num_batches_tracked")
+            f"{number}.{name}": value.numpy()
+            for number, net in enumerate(self.nets)
+            for name, value in net.state_dict().items()
+            if not name.endswith("num_batches_tracked")
         }
         big = {k: v.astype(np.float16) if v.ndim == 2 else v for k, v in tensors.items()}
-        weights.save_weights(path, big, sidecar)
+        weights.save_weights(path, big, self.sidecar)
 
     @classmethod
     def load(cls, source: RigSpec | str | Path) -> InverseModel:
         """From a file, or the weights that ship for a rig."""
         path = shipped("inverse", source)
         tensors, sidecar = weights.load_weights(path)
-        net = InverseNet(len(motors_of(path, sidecar)))
-        names = [k for k in net.state_dict() if not k.endswith("num_batches_tracked")]
-        weights.check_shapes(tensors, {k: tuple(net.state_dict()[k].shape) for k in names}, path)
-        values = {k: torch.from_numpy(tensors[k].astype(np.float32)) for k in names}
-        net.load_state_dict(values, strict=False)
-        return cls(net, sidecar)
+        motors = len(motors_of(path, sidecar))
+        members = sidecar.get("members", 1)
+        if not (isinstance(members, int) and members >= 1):
+            raise FaceTwinError("not a committee", where=weights.sidecar_path(path), found=members,
+                                expected="members: a whole number from 1")  # fmt: skip
+        nets = [InverseNet(motors) for _ in range(members)]
+        names = [name for name in nets[0].state_dict() if not name.endswith("num_batches_tracked")]
+        shapes = {name: tuple(nets[0].state_dict()[name].shape) for name in names}
+        weights.check_shapes(
+            tensors, {f"{k}.{name}": shape for k in range(members) for name, shape in shapes.items()}, path
+        )
+        for k, net in enumerate(nets):
+            values = {name: torch.from_numpy(tensors[f"{k}.{name}"].astype(np.float32)) for name in names}
+            net.load_state_dict(values, strict=False)
+        return cls(nets, sidecar)
 
 
 def command_errors(
