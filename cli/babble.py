@@ -43,13 +43,15 @@ class Babble:
     speech: Path | None = None
     """instead of a babbler: around what speech asks of the face, from this dataset of `facetwin track`"""
     size: int = 256
-    """picture size, px"""
+    """picture size, px (of a simulated rig)"""
     looks: int = 6
     """looks of the tracker at each picture, averaged"""
     settle: float = 0.36
     """time that each pose is given, s"""
     workers: int = 0
     """processes (simulated rigs only); 0: one a core"""
+    may_move: bool = False
+    """needed for a rig that is not simulated: yes, it may move now"""
     seed: int = 0
     """of everything random"""
     json: bool = False
@@ -58,7 +60,7 @@ class Babble:
 
 def run(options: Babble) -> int:
     """Babble; exit code 0, or an error."""
-    from facetwin.hardware.names import open_rig
+    from facetwin.cli.sized import open_sized
     from facetwin.policies.babble import babbler
     from facetwin.twin.landmarks import fit_unit
     from facetwin.twin.tracker import Tracker
@@ -67,7 +69,10 @@ def run(options: Babble) -> int:
         raise UsageError("nothing to look at", found=f"{options.frames} frames of {options.size} px")
     folder = options.out
     started = time.perf_counter()
-    with open_rig(options.rig, size=options.size) as rig, Tracker(looks=options.looks) as tracker:
+    with (
+        open_sized(options.rig, options.size, may_move=options.may_move) as rig,
+        Tracker(looks=options.looks) as tracker,
+    ):
         if rig.capabilities.camera is None:
             raise UsageError("this rig has no camera", where=options.rig, hint="name a rig that can look")
         babbler(options.babbler, rig.spec, np.random.default_rng(0))
@@ -174,14 +179,14 @@ def _run_all(options: Babble, unit: float, numbers: list[int], workers: int) -> 
 
 
 def _work(options: Babble, unit: float, poses: int, jobs: Any, done: Any) -> None:
-    from facetwin.hardware.names import open_rig
+    from facetwin.cli.sized import open_sized
     from facetwin.hardware.recording import RecordingWriter
     from facetwin.policies.babble import babbler
     from facetwin.twin.landmarks import align, head_turn
     from facetwin.twin.tracker import Tracker
 
     try:
-        with open_rig(options.rig, size=options.size) as rig, Tracker(looks=options.looks) as tracker:
+        with open_sized(options.rig, options.size) as rig, Tracker(looks=options.looks) as tracker:
             rig.activate()
             while (number := jobs.get()) is not None:
                 rng = np.random.default_rng((options.seed, number))

@@ -47,8 +47,8 @@ class RigExcite:
 
 def run(options: RigExcite) -> int:
     """Excite and record."""
+    from facetwin.cli.sized import open_sized
     from facetwin.cli.watcher import Watcher
-    from facetwin.hardware.names import make_rig, open_rig
     from facetwin.hardware.recording import RecordingWriter
     from facetwin.twin.calibration.excitation import RATE, excitation
     from facetwin.twin.landmarks import align, fit_unit, head_turn
@@ -61,11 +61,7 @@ def run(options: RigExcite) -> int:
     if (options.out / "meta.json").exists():
         raise UsageError("there is a recording already", where=options.out,
                          hint="remove the folder or name another one")  # fmt: skip
-    if not (make_rig(options.rig).capabilities.harmless or options.may_move):
-        raise UsageError(
-            "this moves the rig", where=options.rig, hint="clear the space around it, then --may-move"
-        )
-    with _open(open_rig, options) as rig, Watcher() as watcher:
+    with open_sized(options.rig, options.size, may_move=options.may_move) as rig, Watcher() as watcher:
         camera = rig.capabilities.camera
         if camera is None:
             raise UsageError("this rig has no camera", where=options.rig, hint="name a rig that can look")
@@ -131,18 +127,6 @@ def run(options: RigExcite) -> int:
         print(f"{result['seconds']:.0f} s of {rig.spec.name} in {options.out}, {total} pictures, "
               f"face found in {100 * found / total:.1f} %")  # fmt: skip
     return 0
-
-
-def _open(open_rig: Any, options: RigExcite) -> Any:
-    # the picture's size is the simulated rigs' to choose
-    from facetwin.hardware.names import load_driver, parse_name
-
-    scheme = parse_name(options.rig)[0]
-    import inspect
-
-    takes = inspect.signature(load_driver(scheme)).parameters
-    sized = {"size": options.size} if "size" in takes and "size=" not in options.rig else {}
-    return open_rig(options.rig, **sized)
 
 
 def _hold(rig: Any, command: Any, seconds: float) -> None:
