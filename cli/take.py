@@ -17,8 +17,8 @@ from facetwin.policies.closed_loop import KEPT, Seen
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import align, fit_unit, head_turn
 
-#: s: between pictures of a real camera further apart, the face is not known
-NEAR = 0.1
+#: s: further from a real camera's pictures the face is not known: lines between them cut quick motions
+NEAR = 0.03
 
 
 @dataclass

@@ -31,12 +31,13 @@ def test_twin_and_rig_are_near(active, bare, rig_name, tmp_path):
         begin = active.clock.now()
         sides["rig"] = play_program(active, watcher, played, tmp_path / "rig", name=rig_name)
         truth = told_latency(bare, sides["rig"].side, begin) if bare.capabilities.emulated else None
-        shape = bare.capabilities.camera
-        size = None if shape is None else (shape[1], shape[0])
-        with SafetyLayer(SimRig(spec, size=size, tick=0.001)) as twin:
-            twin.activate()
-            twin.home(0)
-            sides["twin"] = play_program(twin, watcher, played, tmp_path / "twin", name="twin")
+    shape = bare.capabilities.camera
+    size = None if shape is None else (shape[1], shape[0])
+    with Watcher() as watcher, SafetyLayer(SimRig(spec, size=size, tick=0.001)) as twin:
+        twin.activate()
+        twin.home(0)
+        folder = tmp_path / "twin"
+        sides["twin"] = play_program(twin, watcher, played, folder, name="twin", look=shape is not None)
     found = compare(sides["twin"].side, sides["rig"].side, played)
     pictures = len(sides["rig"].side.data.picture_time)
     off = []

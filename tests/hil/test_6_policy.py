@@ -31,9 +31,9 @@ def test_policy_moves_over(active, bare, rig_name):
     shape = bare.capabilities.camera
     with Watcher(gentle=True) as watcher:
         on_rig = scores(contest, play_contest(active, watcher, contest, name=rig_name))
-        with SafetyLayer(SimRig(bare.spec, size=(shape[1], shape[0]))) as twin:
-            twin.activate()
-            on_twin = scores(contest, play_contest(twin, watcher, contest, name="twin"))
+    with Watcher() as watcher, SafetyLayer(SimRig(bare.spec, size=(shape[1], shape[0]))) as twin:
+        twin.activate()
+        on_twin = scores(contest, play_contest(twin, watcher, contest, name="twin"))
     found = agreement(on_twin, on_rig)
     print("agreement:", found)
     best, still = PLAYED[0], PLAYED[-1]
