@@ -39,11 +39,18 @@ start()  # no reference is kept
 """
 
 
+def _all_signals() -> None:
+    # a test run in the background may have been told to ignore some, and a child inherits that
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def run(end: str, send: int | None = None, rigs: int = 1) -> tuple[int, list[str]]:
     code = PROGRAM.format(here=str(Path(__file__).parent), end=textwrap.dedent(end))
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        preexec_fn=_all_signals,
+    )  # fmt: skip
     assert process.stdout is not None
     lines = [process.stdout.readline().strip() for _ in range(rigs)]
     if send is not None:
