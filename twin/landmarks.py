@@ -89,9 +89,7 @@ def eye_distance(points: ArrayLike) -> Floats:
     return np.linalg.norm(p[..., 33, :] - p[..., 263, :], axis=-1)
 
 
-def align(
-    points: ArrayLike, *, unit: float | None = None, upright: bool = False
-) -> NDArray[np.float32]:
+def align(points: ArrayLike, *, unit: float | None = None, upright: bool = False) -> NDArray[np.float32]:
     """Remove translation, rotation and scale: image landmarks to the face frame, in u.
 
     Least-squares similarity (Umeyama 1991) of the `stable` points onto the canonical face, frame by

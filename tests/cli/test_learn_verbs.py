@@ -53,7 +53,7 @@ def test_train_self_and_inverse_write_weights_that_open(babbled, tmp_path, capsy
     assert main(["train", "self", str(babbled), "-o", str(self_path), "--epochs", "2", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
     assert {"self-model", "linear (ridge)", "mean face"} <= set(scores)
-    options = ["-o", str(inverse_path), "--epochs", "1", "--dreams", "50", "--json"]
+    options = ["-o", str(inverse_path), "--epochs", "1", "--dreams", "50", "--members", "2", "--json"]
     assert main(["train", "inverse", str(babbled), *options]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
     assert set(scores["per_motor"]) == set(load_rig().names)

@@ -106,11 +106,11 @@ class Line:
 
     def _serve(self) -> None:
         while self._go:
-            if not select.select([self.master], [], [], 0.02)[0]:
-                continue
             try:
+                if not select.select([self.master], [], [], 0.02)[0]:
+                    continue
                 data = os.read(self.master, 4096)
-            except OSError:
+            except OSError:  # the cable was pulled
                 return
             self.received += data
             if self.echo:

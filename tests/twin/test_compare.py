@@ -222,7 +222,7 @@ def test_rank_violation(scores, random):
     each = rank_violations(scores, scores)
     assert (each == 0).all()
     worst = mean_maximum_rank_violation(shuffled, scores)
-    assert 0 <= worst <= np.ptp(scores)
+    assert 0 <= worst <= np.ptp(scores) * (1 + 1e-12)  # a mean of equal numbers rounds
     # a strictly monotone change of the twin's scores changes nothing
     assert mean_maximum_rank_violation(np.array(shuffled) * 3 + 1, scores) == pytest.approx(worst)
     r = pearson(scores, np.array(scores) * 2 - 1)
