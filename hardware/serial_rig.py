@@ -6,6 +6,7 @@ A driver fills `_meet` (talk to the boards, move nothing), `_activate`, `_write`
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,9 +89,9 @@ class SerialRig(Rig):
         return Capabilities(simulated=False, measures=self.feedback,
                             camera=self.eye.shape if self.eye is not None else None)  # fmt: skip
 
+    @abstractmethod
     def _meet(self) -> None:
         """Make sure of who is at the other end; move nothing. Raise `FaceTwinError` with what to do."""
-        raise NotImplementedError
 
     def _open(self) -> None:
         self._connect()

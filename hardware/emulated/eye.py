@@ -1,6 +1,6 @@
 """The camera of an emulated robot, for its own rig and for anybody who knows its socket.
 
-``emulator:/tmp/.../eye?width=256&height=256`` looks at a robot that another program runs.
+``emulator:FOLDER/eye?width=256&height=256`` looks at a robot that another program runs.
 """
 
 from __future__ import annotations
