@@ -26,7 +26,7 @@ demo: setup
 	$(BIN)/facetwin speak $(DEMO) --out out/demo
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
 # each rig climbs the whole ladder, also if the one before it fell
 hil: setup

@@ -20,9 +20,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--may-move", action="store_true", help="the rig may move: its surroundings are clear")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Workers of `-n auto`: one a core; none for a rig, whose tests are rungs of one ladder."""
+    return 0 if config.getoption("--rig") else min(4, os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = config.getoption("-m") or ""
     for item in items:
+        # what keeps time with programs of its own stays with one worker (`--dist loadgroup`)
+        if item.path.is_relative_to(REPOSITORY / "tests" / "hardware"):
+            item.add_marker(pytest.mark.xdist_group("hardware"))
         if "slow" in item.keywords and "slow" not in asked:
             item.add_marker(pytest.mark.skip(reason="slow: run it with -m slow"))
         # asked for by marker, a missing rig is a failure (fixture `rig_name`), not a skip
