@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetwin.policies.alignment import Onsets
+from facetwin.policies.alignment import Onsets, Word
 from facetwin.twin.errors import FaceTwinError, UsageError
 
 RATE = 16_000
@@ -30,9 +30,10 @@ RATE = 16_000
 _RETRIEVAL, _SYNCHRONOUS = 0x1, 0x2
 _PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 0x0001, 0x0002, 0x8000
 _UTF8 = 1
-_EVENT_END, _EVENT_PHONEME = 0, 7
+_EVENT_END, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
 _RATE_PARAMETER = 1  # espeakRATE, words a minute
 _PITCH_PARAMETER = 3
+_MELODY_PARAMETER = 4  # espeakRANGE
 
 #: what a phoneme asks of the lips, by the first letter of its IPA name
 BILABIAL = frozenset("pbmɓʙ")
@@ -40,6 +41,7 @@ LABIODENTAL = frozenset("fvɱʋⱱ")
 ROUNDED = frozenset("wuʊoɔyøœɥʍɹʃʒɵʉɒ")
 #: vowels, which say little about the lips by themselves and are no controls
 OPEN = frozenset("aɑæɐeɛəɜɘɚɝiɪɨʌɤɯ")
+_MARKS = frozenset("ʰʲˠˤʷː̩̃ˈˌ̪'-^")
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class Speech:
-    """What was said: samples float32 [shape=(n,), -1..1] at 16 kHz, and its phonemes."""
+    """What was said: samples float32 [shape=(n,), -1..1] at 16 kHz, its phonemes and its words."""
 
     text: str
     language: str
     samples: NDArray[np.float32]
     phonemes: tuple[Phoneme, ...]
+    words: tuple[Word, ...] = ()
 
     @property
     def duration(self) -> float:
@@ -70,23 +73,27 @@ class Speech:
         return phoneme_onsets(self.phonemes)
 
 
-def speak(text: str, language: str = "en-us", *, speed: int = 160, pitch: int = 50) -> Speech:
+def speak(
+    text: str, language: str = "en-us", *, speed: int = 160, pitch: int = 50, melody: int = 50
+) -> Speech:
     """Say a text.
 
     Parameters
     ----------
     text : what to say; raises `UsageError` when there is nothing in it that can be said
-    language : voice or language of espeak-ng ("en-us", "fr", "cmn", "en-gb+f3"); see `languages`
+    language : language of espeak-ng, and a voice after a plus ("en-us", "fr", "cmn", "en-gb+f3"); see
+        `languages` and `voices`
     speed : words a minute, 80 to 450
-    pitch : 0 to 100
+    pitch, melody : height of the voice and how far it rises and falls, 0 to 100
     """
     if not text.strip():
         raise UsageError("nothing to say", where="text", found=text, hint="give a sentence")
     if not 80 <= speed <= 450:
         raise UsageError("no such speed", where="speed", found=speed, expected="80 to 450 words a minute")
-    if not 0 <= pitch <= 100:
-        raise UsageError("no such pitch", where="pitch", found=pitch, expected="0 to 100")
-    pcm, rate, phonemes = _engine().say(text, language, speed, pitch)
+    for name, value in (("pitch", pitch), ("melody", melody)):
+        if not 0 <= value <= 100:
+            raise UsageError(f"no such {name}", where=name, found=value, expected="0 to 100")
+    pcm, rate, phonemes, words = _engine().say(text, language, speed, pitch, melody)
     if not len(pcm) or not any(p.name for p in phonemes):
         raise UsageError(
             "nothing in it that can be said", where="text", found=text, hint=f"is it in language {language}?"
@@ -94,12 +101,17 @@ def speak(text: str, language: str = "en-us", *, speed: int = 160, pitch: int = 
     import soxr
 
     samples = soxr.resample(pcm.astype(np.float32) / 32768, rate, RATE).astype(np.float32)
-    return Speech(text, language, samples, phonemes)
+    return Speech(text, language, samples, phonemes, words)
 
 
 def languages() -> dict[str, str]:
     """Language codes and their names, e.g. {"fr-fr": "French (France)", …}."""
     return dict(_engine().voices)
+
+
+def voices() -> tuple[str, ...]:
+    """Voices (espeak-ng calls them variants) that go with every language after a plus: "f1", "m3", …"""
+    return _engine().variants
 
 
 def phoneme_onsets(phonemes: tuple[Phoneme, ...]) -> Onsets:
@@ -118,6 +130,17 @@ def phoneme_onsets(phonemes: tuple[Phoneme, ...]) -> Onsets:
         if kind in times:
             times[kind].append(phoneme.start)
     return Onsets(**{name: tuple(values) for name, values in times.items()})
+
+
+def _whole(phonemes: tuple[Phoneme, ...]) -> tuple[Phoneme, ...]:
+    """Marks that came as sounds of their own (the softness of Russian consonants) joined to what they mark."""
+    joined: list[Phoneme] = []
+    for phoneme in phonemes:
+        if joined and joined[-1].name and phoneme.name and not set(phoneme.name) - _MARKS:
+            joined[-1] = Phoneme(joined[-1].name + phoneme.name, joined[-1].start, phoneme.end)
+        else:
+            joined.append(phoneme)
+    return tuple(joined)
 
 
 def _kind(name: str) -> str:
@@ -195,6 +218,7 @@ class _Engine:
         self._lock = threading.Lock()
         self._sound: list[NDArray[np.int16]] = []
         self._events: list[tuple[int, str]] = []
+        self._words: list[tuple[int, int, int]] = []  # sample, place in the text, letters
         self._callback = _CALLBACK(self._collect)  # kept alive: the library holds no reference
         self._library.espeak_SetSynthCallback(self._callback)
         size, uint = ctypes.c_size_t, ctypes.c_uint
@@ -203,18 +227,29 @@ class _Engine:
             ctypes.c_char_p, size, uint, ctypes.c_int, uint, uint, pointer, pointer,
         )  # fmt: skip
         self._library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
+        self._files: dict[str, str] = {}
         self.voices = self._list_voices()
+        folder = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
+        self.variants = tuple(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else ()
 
     def say(
-        self, text: str, voice: str, speed: int, pitch: int
-    ) -> tuple[NDArray[np.int16], int, tuple[Phoneme, ...]]:
+        self, text: str, voice: str, speed: int, pitch: int, melody: int
+    ) -> tuple[NDArray[np.int16], int, tuple[Phoneme, ...], tuple[Word, ...]]:
+        language, plus, variant = voice.partition("+")
+        name = self._files.get(language, language) + plus + variant  # "en-gb" is a code, not a file's name
+        if plus and variant not in self.variants:  # the library would quietly take the plain voice
+            close = difflib.get_close_matches(variant, self.variants, n=4, cutoff=0.3) or self.variants[:8]
+            raise UsageError(
+                "no such voice", where="language", found=voice, hint=f"after the plus: {', '.join(close)}"
+            )
         with self._lock:
             # a refused name leaves the voice of the last call in place
-            if not voice.strip() or self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            if not voice.strip() or self._library.espeak_SetVoiceByName(name.encode()) != 0:
                 raise UsageError("no such voice", where="language", found=voice, hint=self._near(voice))
             self._library.espeak_SetParameter(_RATE_PARAMETER, speed, 0)
             self._library.espeak_SetParameter(_PITCH_PARAMETER, pitch, 0)
-            self._sound, self._events = [], []
+            self._library.espeak_SetParameter(_MELODY_PARAMETER, melody, 0)
+            self._sound, self._events, self._words = [], [], []
             raw = text.encode() + b"\0"
             code = self._library.espeak_Synth(raw, len(raw), 0, 1, 0, _UTF8, None, None)
             if code != 0:
@@ -222,13 +257,20 @@ class _Engine:
             self._library.espeak_Synchronize()
             pcm = np.concatenate(self._sound) if self._sound else np.zeros(0, np.int16)
             events = sorted(self._events, key=lambda event: event[0])
+            begun = list(self._words)
         ends = [sample for sample, _ in events[1:]] + [len(pcm)]
         phonemes = tuple(
             Phoneme(name, sample / self.rate, min(end, len(pcm)) / self.rate)
             for (sample, name), end in zip(events, ends)
             if not name.startswith("(")  # a change of language, not a sound
         )
-        return pcm, self.rate, phonemes
+        phonemes = _whole(phonemes)
+        stops = [sample for sample, _, _ in begun[1:]] + [len(pcm)]
+        words = tuple(
+            Word(text[at - 1 : at - 1 + letters], sample / self.rate, stop / self.rate)
+            for (sample, at, letters), stop in zip(begun, stops)
+        )
+        return pcm, self.rate, phonemes, words
 
     def _collect(self, wave: ctypes._Pointer, count: int, events: ctypes._Pointer) -> int:
         if wave and count > 0:
@@ -238,6 +280,8 @@ class _Engine:
             if events[k].type == _EVENT_PHONEME:
                 name = bytes(events[k].id.string).split(b"\0")[0].decode("utf-8", "ignore")
                 self._events.append((events[k].sample, name.strip("_: ")))
+            elif events[k].type == _EVENT_WORD:
+                self._words.append((events[k].sample, events[k].text_position, events[k].length))
             k += 1
         return 0
 
@@ -248,7 +292,9 @@ class _Engine:
         while voices[k]:
             voice = voices[k].contents
             code = ctypes.string_at(ctypes.addressof(voice.languages.contents) + 1).decode("utf-8", "replace")
-            found.setdefault(code, (voice.name or b"").decode("utf-8", "replace"))
+            if code not in found:
+                found[code] = (voice.name or b"").decode("utf-8", "replace")
+                self._files[code] = (voice.identifier or b"").decode("utf-8", "replace")
             k += 1
         return dict(sorted(found.items()))
 
