@@ -1,12 +1,6 @@
 """From a talking-head video to aligned landmarks and sound: one clip, or a resumable folder of them.
 
-A dataset is a folder: ``meta.json`` (set, units, versions), ``manifest.jsonl`` (a line a video: kept or
-dropped, and why) and ``clips/NAME.safetensors``, each with
-
-    landmarks  float32 [shape=(T, 478, 3), u], aligned (twin.landmarks)
-    times      float64 [shape=(T,), s] from the first picture
-    seen       uint8 [shape=(T,)], 0 where no face was found and the landmarks are interpolated
-    pcm        int16 [shape=(n,)], mono, 16 kHz, sample 0 at the first picture
+The files it writes are described in `dataset`.
 
 Folders of any depth are walked; in VoxCeleb2's layout (``mp4/id/video/00001.mp4`` with the sound in
 ``aac/id/video/00001.m4a``) sound is taken from its own file where the video has none. Cleaning by
@@ -16,20 +10,19 @@ centerness and shakiness follows the Audio2Landmark report, section 2.1.4.
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from facetwin.policies import audio, video
+from facetwin.policies.dataset import Clip, DatasetWriter, talker_name, write_clip
 from facetwin.twin import landmarks
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.tracker import Tracker
@@ -55,14 +48,12 @@ class Limits:
     """Shortest clip, s."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tracked:
-    """One clip: landmarks [shape=(T, 478, 3), u], times (T,), seen (T,), pcm (n,), and its facts."""
+    """One clip at the video's own rate, the pictures' times (T,) in s, and its facts for the manifest."""
 
-    landmarks: NDArray[np.float32]
+    clip: Clip
     times: NDArray[np.float64]
-    seen: NDArray[np.uint8]
-    pcm: NDArray[np.int16]
     fps: float
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -120,16 +111,11 @@ def track_clip(path: str | Path, *, limits: Limits | None = None, tracker: Track
     seconds = len(times) / info.fps
     if seconds < limits.seconds:
         raise FaceTwinError("too short", where=path, found=f"{seconds:.2f} s", expected=f"{limits.seconds} s")
-    pcm = np.round(np.clip(sound.samples, -1, 1) * 32767).astype(np.int16)
     return Tracked(
-        landmarks.align(pixels),
+        Clip(Path(path).stem, landmarks.align(pixels), seen, sound.samples),
         np.array(times),
-        seen.astype(np.uint8),
-        pcm,
         info.fps,
         {
-            "frames": len(times),
-            "fps": round(info.fps, 4),
             "missing": round(float((~seen).mean()), 4),
             "centerness_deg": round(center, 2),
             "shakiness_deg": round(shake, 3),
@@ -175,87 +161,44 @@ def track_folder(
     root, out = Path(root), Path(out)
     limits = limits or Limits()
     videos = find_videos(root)
-    (out / "clips").mkdir(parents=True, exist_ok=True)
-    manifest = out / "manifest.jsonl"
-    rows = {row["name"]: row for row in read_manifest(out)}
+    writer = DatasetWriter(out, _meta(root, limits))
     todo, done = [], 0
     for path in videos:
-        name = clip_name(path, root)
-        row = rows.get(name)
-        stamp = _stamp(path)
-        whole = (out / "clips" / f"{name}.safetensors").exists()
-        if row is not None and row["stamp"] == stamp and (whole if row["kept"] else not retry):
+        name, stamp = clip_name(path, root), _stamp(path)
+        row = writer.rows.get(name)
+        if row is not None and row["stamp"] == stamp and (writer.holds(name) if row["kept"] else not retry):
             done += 1
         else:
-            todo.append((str(path), name, str(out), asdict(limits), stamp))
-    _trim(manifest)
-    with manifest.open("a", encoding="utf-8") as log:
+            folders = list(path.relative_to(root).parts[:-1])
+            todo.append((str(path), name, str(out), asdict(limits), stamp, talker_name(folders, root.name)))
+    try:
         for row in _work(todo, workers or os.cpu_count() or 1):
-            rows[row["name"]] = row
-            log.write(json.dumps(row) + "\n")
-            log.flush()
+            writer.log(row)
             done += 1
             if report is not None:
                 report(done, len(videos), row)
-    names = {clip_name(path, root) for path in videos}
-    return _write_meta(out, root, limits, [row for name, row in rows.items() if name in names])
+    finally:
+        meta = writer.close()
+    return meta
 
 
 def track_single(path: str | Path, out: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
     """Track one video into the dataset `out` (made, or added to); what a folder would drop raises here."""
     path, out = Path(path), Path(out)
-    clip = track_clip(path, limits=limits)
-    save_clip(clip, out / "clips" / f"{path.stem}.safetensors")
-    row = {"name": path.stem, "source": str(path), "stamp": _stamp(path), "kept": True, **clip.facts}
-    _trim(out / "manifest.jsonl")
-    with (out / "manifest.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(row) + "\n")
-    return _write_meta(out, path, limits or Limits(), read_manifest(out))
-
-
-def read_manifest(out: str | Path) -> list[dict[str, Any]]:
-    """Rows of a dataset's manifest, the last one of each name; a line cut short by a kill is ignored."""
-    rows: dict[str, dict[str, Any]] = {}
-    try:
-        lines = (Path(out) / "manifest.jsonl").read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    for line in lines:
-        try:
-            row = json.loads(line)
-            rows[row["name"]] = row
-        except (ValueError, KeyError, TypeError):
-            continue
-    return list(rows.values())
-
-
-def save_clip(clip: Tracked, path: Path) -> None:
-    """Write one clip under its final name only when it is whole."""
-    part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, NDArray[Any]] = {
-        "landmarks": clip.landmarks,
-        "times": clip.times,
-        "seen": clip.seen,
-        "pcm": clip.pcm,
-    }
-    save_file(tensors, part, metadata={"fps": repr(clip.fps), "facts": json.dumps(clip.facts)})
-    os.replace(part, path)
+    limits = limits or Limits()
+    with DatasetWriter(out, _meta(path, limits)) as writer:
+        tracked = track_clip(path, limits=limits)
+        writer.add(
+            tracked.clip, times=tracked.times, fps=tracked.fps, source=str(path), stamp=_stamp(path),
+            **tracked.facts,
+        )  # fmt: skip
+    return writer.meta
 
 
 def clip_name(path: Path, root: Path) -> str:
     """Name of a clip in the dataset: its path below the root without suffix, '/' as '__'."""
     relative = path.relative_to(root).with_suffix("")
     return "__".join(relative.parts)
-
-
-def talker_name(path: Path, root: Path) -> str:
-    """Who talks, as far as folders tell: VoxCeleb2's idNNNNN, else the first folder below the root."""
-    for part in path.relative_to(root).parts[:-1]:
-        if part.startswith("id") and part[2:].isdigit():
-            return part
-    folders = [p for p in path.relative_to(root).parts[:-1] if p not in ("mp4", "dev", "test")]
-    return folders[0] if folders else root.name
 
 
 def _work(todo: Sequence[tuple[Any, ...]], workers: int) -> Iterator[dict[str, Any]]:
@@ -289,14 +232,14 @@ def _start() -> None:
 
 
 def _one(job: tuple[Any, ...]) -> dict[str, Any]:
-    path, name, out, limits, stamp = job
-    row: dict[str, Any] = {"name": name, "source": path, "stamp": stamp}
+    path, name, out, limits, stamp, talker = job
+    row: dict[str, Any] = {"name": name, "source": path, "stamp": stamp, "talker": talker}
     try:
-        clip = track_clip(path, limits=Limits(**limits), tracker=_tracker())
+        tracked = track_clip(path, limits=Limits(**limits), tracker=_tracker())
     except FaceTwinError as why:
         return {**row, "kept": False, "reason": str(why).removeprefix(f"{path}: ")}
-    save_clip(clip, Path(out) / "clips" / f"{name}.safetensors")
-    return {**row, "kept": True, **clip.facts}
+    clip = replace(tracked.clip, name=name, talker=talker)
+    return {**row, **write_clip(out, clip, times=tracked.times, fps=tracked.fps), **tracked.facts}
 
 
 _trackers: dict[str, Tracker] = {}
@@ -350,35 +293,5 @@ def _stamp(path: Path) -> str:
     ]
 
 
-def _trim(manifest: Path) -> None:
-    """End a line that a killed run left open."""
-    if manifest.exists() and manifest.stat().st_size:
-        with manifest.open("rb+") as f:
-            f.seek(-1, os.SEEK_END)
-            if f.read(1) != b"\n":
-                f.write(b"\n")
-
-
-def _write_meta(out: Path, root: Path, limits: Limits, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    kept = [row for row in rows if row["kept"]]
-    reasons: dict[str, int] = {}
-    for row in rows:
-        if not row["kept"]:
-            reason = str(row["reason"]).split(";")[0]
-            reasons[reason] = reasons.get(reason, 0) + 1
-    meta = {
-        "format": "facetwin landmarks 1",
-        "source": root.name,
-        "points": landmarks.POINTS,
-        "unit": "u (distance of the outer eye corners)",
-        "sound": {"rate": audio.RATE, "type": "int16"},
-        "kept": len(kept),
-        "dropped": dict(sorted(reasons.items())),
-        "frames": sum(int(row["frames"]) for row in kept),
-        "limits": asdict(limits),
-        "tracker": "mediapipe FaceMesh 0.10.21",
-    }
-    part = out / "meta.json.part"
-    part.write_text(json.dumps(meta, indent=1) + "\n", "utf-8")
-    os.replace(part, out / "meta.json")
-    return meta
+def _meta(root: Path, limits: Limits) -> dict[str, Any]:
+    return {"source": root.name, "limits": asdict(limits), "tracker": "mediapipe FaceMesh 0.10.21"}
