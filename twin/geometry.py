@@ -79,7 +79,11 @@ class GeometricLandmarks:
 
     def aligned(self, vertices: ArrayLike, poses: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:
         """The same in the face frame and in u, float32 [shape=(..., 478, 3)], as trackers' are aligned."""
-        return align(self(vertices, poses), unit=self.unit, upright=True)
+        return self.align(self(vertices, poses))
+
+    def align(self, points: ArrayLike) -> NDArray[np.float32]:
+        """What `__call__` gave, in the face frame and in u, float32 [shape=(..., 478, 3)]."""
+        return align(points, unit=self.unit, upright=True)
 
 
 def _as_seen(points: Floats) -> Floats:

@@ -37,7 +37,7 @@ class Lens(NamedTuple):
     """Camera and light."""
 
     to_lens: NDArray[np.float64]  # (4, 4), body's frame to the camera's: x right, y up, looks along -z
-    numbers: NDArray[np.float64]  # (7,), as in `raster_kernels`
+    numbers: NDArray[np.float64]  # (9,), as in `raster_kernels`
     offsets: NDArray[np.int32]  # (S, 2), where the samples lie in a pixel, 1/256 px
     lamps: NDArray[np.float32]  # (2, 4), unit vector towards the lamp, strength
     ambient: np.float32
@@ -82,6 +82,8 @@ class RasterCamera:
         Another size than the spec's.
     samples : 4, 1 or 0
         Samples a pixel: four as GL lays them, or one (faster; 0 means the same).
+    window : (left, top, width, height), px, optional
+        Draw only this part of the picture; it may reach beyond its edges.
     beside : RasterCamera, optional
         Another camera, of the same size and samples, in whose memory this one works, too: both serve the
         same thread. What it makes is the same.
@@ -96,11 +98,14 @@ class RasterCamera:
         *,
         size: tuple[int, int] | None = None,
         samples: int = 4,
+        window: tuple[int, int, int, int] | None = None,
         beside: RasterCamera | None = None,
     ) -> None:
         self.face = face
         self.spec = spec
-        self.width, self.height = _checked_size(size or (spec.width, spec.height))
+        self._whole = _checked_size(size or (spec.width, spec.height))
+        self._corner = (0, 0) if window is None else (int(window[0]), int(window[1]))
+        self.width, self.height = self._whole if window is None else _checked_size(window[2:])
         self.samples = samples
         if samples not in (0, 1, 4):
             raise UsageError("cannot sample like that", where="camera", found=samples, expected="4, 1 or 0")
@@ -118,11 +123,13 @@ class RasterCamera:
             offsets[:, 0] = kernels.SUB - offsets[:, 0]
         low, high = offsets.min() / kernels.SUB, offsets.max() / kernels.SUB
         lamps = [(*lamp.towards, lamp.strength) for lamp in scene.lamps(spec)]
-        focal = 0.5 * self.height / np.tan(0.5 * spec.vertical_fov)
+        focal = 0.5 * self._whole[1] / np.tan(0.5 * spec.vertical_fov)
         flip = -1.0 if spec.mirror else 1.0
+        middle = (0.5 * whole - start for whole, start in zip(self._whole, self._corner))
+        numbers = (focal, flip, scene.NEAR, self.width, self.height, low, high, *middle)
         return Lens(
             to_lens=np.linalg.inv(scene.camera_pose(spec)),
-            numbers=np.array((focal, flip, scene.NEAR, self.width, self.height, low, high), np.float64),
+            numbers=np.array(numbers, np.float64),
             offsets=offsets,
             lamps=np.array(lamps, np.float32),
             ambient=np.float32(scene.ambient(spec)),

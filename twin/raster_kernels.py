@@ -28,8 +28,8 @@ GROUP = 32
 #: columns of a cluster: link, first and last+1 triangle, whether its part is closed
 LINK, T0, T1, CLOSED = range(4)
 #: numbers of a lens: focal length (px), -1 for a mirror, nearest depth (m), picture's width and height,
-#: and between which parts of a pixel its samples lie
-FOCAL, FLIP, NEAR, WIDTH, HEIGHT, LOW, HIGH = range(7)
+#: between which parts of a pixel its samples lie, and the pixel that the lens looks straight at
+FOCAL, FLIP, NEAR, WIDTH, HEIGHT, LOW, HIGH, MIDDLE_X, MIDDLE_Y = range(9)
 F = np.float32
 #: a count that a kernel hands to another: for a literal or a shorter number numba would compile that anew
 N: Any = np.int64
@@ -109,7 +109,7 @@ def place(
     a, b, c, d = F(fx * m[link, 0, 0]), F(fx * m[link, 0, 1]), F(fx * m[link, 0, 2]), F(fx * m[link, 0, 3])
     e, f, g, h = F(fy * m[link, 1, 0]), F(fy * m[link, 1, 1]), F(fy * m[link, 1, 2]), F(fy * m[link, 1, 3])
     p, q, r, s = F(-m[link, 2, 0]), F(-m[link, 2, 1]), F(-m[link, 2, 2]), F(-m[link, 2, 3])
-    middle_x, middle_y = F(lens[WIDTH] * 0.5 * SUB + 0.5), F(lens[HEIGHT] * 0.5 * SUB + 0.5)
+    middle_x, middle_y = F(lens[MIDDLE_X] * SUB + 0.5), F(lens[MIDDLE_Y] * SUB + 0.5)
     far, near, wrong = F(1e8), F(lens[NEAR]), 0
     here, there = U(start), U(first)
     # three loops, not one: with fewer arrays in each the compiler sees that they do not overlap
@@ -280,12 +280,12 @@ def hidden(boxes: Any, k: int, m: Any, link: int, lens: Any, blocks: Any, step: 
     near, far = lens[FOCAL] / near, lens[FOCAL] / far
     at = lens[FLIP] * (m[link, 0, 0] * x + m[link, 0, 1] * y + m[link, 0, 2] * z + m[link, 0, 3])
     reach = abs(m[link, 0, 0]) * i + abs(m[link, 0, 1]) * j + abs(m[link, 0, 2]) * h
-    left = (at - reach) * (near if at < reach else far) + 0.5 * width
-    right = (at + reach) * (far if at + reach < 0 else near) + 0.5 * width
+    left = (at - reach) * (near if at < reach else far) + lens[MIDDLE_X]
+    right = (at + reach) * (far if at + reach < 0 else near) + lens[MIDDLE_X]
     at = -(m[link, 1, 0] * x + m[link, 1, 1] * y + m[link, 1, 2] * z + m[link, 1, 3])
     reach = abs(m[link, 1, 0]) * i + abs(m[link, 1, 1]) * j + abs(m[link, 1, 2]) * h
-    top = (at - reach) * (near if at < reach else far) + 0.5 * height
-    bottom = (at + reach) * (far if at + reach < 0 else near) + 0.5 * height
+    top = (at - reach) * (near if at < reach else far) + lens[MIDDLE_Y]
+    bottom = (at + reach) * (far if at + reach < 0 else near) + lens[MIDDLE_Y]
     # pixels with a sample in there; corners are snapped, so a little more
     before, after = lens[HIGH] + 1.0 / SUB - 1.0, lens[LOW] - 1.0 / SUB
     x0, x1 = max(math.floor(left - before), 0), min(math.floor(right - after), width - 1)

@@ -16,9 +16,9 @@ from facetwin.twin.raster_kernels import (
     FAST,
     FLIP,
     FOCAL,
-    HEIGHT,
+    MIDDLE_X,
+    MIDDLE_Y,
     SUB,
-    WIDTH,
     F,
     N,
     U,
@@ -119,7 +119,7 @@ def shade(count: int, to_lens: Any, lens: Any, lamps: Any, ambient: Any, out: An
     """Colour, 0 .. 255, of each fragment: `shaders/mesh.frag`, line for line, for two lamps."""
     unit = 1.0 / (lens[FOCAL] * SUB)
     right, down = F(lens[FLIP] * unit), F(-unit)
-    middle_x, middle_y = F(lens[WIDTH] * 0.5 * SUB), F(lens[HEIGHT] * 0.5 * SUB)
+    middle_x, middle_y = F(lens[MIDDLE_X] * SUB), F(lens[MIDDLE_Y] * SUB)
     r00, r01, r02 = F(to_lens[0, 0]), F(to_lens[0, 1]), F(to_lens[0, 2])
     r10, r11, r12 = F(to_lens[1, 0]), F(to_lens[1, 1]), F(to_lens[1, 2])
     r20, r21, r22 = F(to_lens[2, 0]), F(to_lens[2, 1]), F(to_lens[2, 2])
