@@ -1,8 +1,8 @@
 """A sung line: espeak-ng cannot sing, so what it says in a flat voice is put on a melody.
 
-Each syllable's vowel is drawn out until its note ends, and the whole syllable is moved to the note's pitch, by
-a phase vocoder (librosa), the pieces joined by short cross-fades. Consonants keep their length. It sounds as
-one expects; what matters is that lips meet sounds of another length and pitch than speech, at known times.
+Each syllable's vowel is drawn out until its note ends, and the whole syllable is moved to the note's pitch
+by a phase vocoder (librosa); the pieces' edges are softened. Consonants keep their length. It sounds as one
+expects; what matters is that lips meet sounds of another length and pitch than speech, at known times.
 """
 
 from __future__ import annotations
