@@ -48,6 +48,7 @@ class ReferenceClip:
     samples : float32 [shape=(n,)], mono 16 kHz, sample 0 at the first picture, or None
     gap_mm : float32 [shape=(T,), mm], the ideal robot's lip gap by geometry, or None
     fps : float, pictures a second
+    vae : str, sha-256 of the weights of the encoder that made the latents; "" where that is not known
     """
 
     name: str
@@ -56,6 +57,7 @@ class ReferenceClip:
     samples: Floats | None = None
     gap_mm: Floats | None = None
     fps: float = FPS
+    vae: str = ""
 
     def __post_init__(self) -> None:
         _check(self.landmarks, (POINTS, 3), None, self.name, "landmarks")
@@ -84,8 +86,9 @@ class ReferenceClip:
 
         sound = None if self.samples is None else self.samples[a : None if stop == len(self) else b]
         return ReferenceClip(
-            self.name, self.landmarks[start:stop], cut(self.latents), sound, cut(self.gap_mm), self.fps
-        )
+            self.name, self.landmarks[start:stop], cut(self.latents), sound, cut(self.gap_mm), self.fps,
+            self.vae,
+        )  # fmt: skip
 
     def displacement(self) -> Floats:
         """Motion of the 63 speech points from the robot's rest, float32 [shape=(T, 63, 2), u]."""
