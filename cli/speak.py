@@ -64,6 +64,8 @@ class Speak:
     """Side of the pictures, px (of a simulated rig)."""
     mark: bool = True
     """Write a small "synthetic" into the video."""
+    may_move: bool = False
+    """Needed for a rig that something can happen to: yes, it may move now."""
     allow_silence: bool = False
     """Accept a recording in which nothing is to be heard."""
     seed: int = 0
@@ -270,6 +272,11 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     torch.set_num_threads(1)  # the other core is the tracker's
     model = SpeechModel.load(options.weights or options.lookahead)
     rig = SafetyLayer(make_rig(options.rig, **simulated_options(options)))
+    if not rig.capabilities.harmless:
+        if not options.may_move:
+            raise UsageError("this moves the rig", where=options.rig,
+                             hint="clear the space around it, then --may-move")  # fmt: skip
+        print(rig.describe(), file=sys.stderr)
     if rig.capabilities.camera is None:
         raise UsageError("this rig has no camera, so nothing can be seen or scored", where=options.rig)
     person = _person(options, folder)
