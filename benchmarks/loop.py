@@ -4,7 +4,8 @@
     python benchmarks/loop.py --rig emulated:dynamixel --minutes 10 --no-camera
 
 Each tick writes all motors through the safety layer, reads all servos, and takes the newest picture. A
-deadline is missed when a tick's work is not done by the next one. Run it on an idle machine: the emulated
+deadline is missed when a tick's work is not done by the next one. Where real-time priority is allowed
+(`facetwin.hardware.priority`) other programs matter less; else run it on an idle machine: the emulated
 robot wants most of one core for its skin.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import time
 
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("--rig", default="emulated:maestro")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--no-camera", action="store_true", help="wire and servos only")
+    parser.add_argument("--ordinary", action="store_true", help="do not ask for real-time priority")
     parser.add_argument("--may-move", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -42,24 +45,27 @@ def main() -> None:
     ticks = round(options.minutes * 60 * RATE)
     phase = np.linspace(0, 2 * np.pi, spec.size, endpoint=False)
     reach = 0.15 * np.minimum(spec.rest, 1 - spec.rest) + 0.02
-    driver = np.zeros(ticks)
+    driver, spent = np.zeros(ticks), np.zeros((ticks, 3))
     pictures, last = 0, -np.inf
     with rig:
         rig.activate()
         rig.home(0)
         before = rig.inner.status.retries
-        with Pace(rig.clock, RATE) as pace:
+        with Pace(rig.clock, RATE, urgent=not options.ordinary) as pace:
             for k in range(ticks):
                 now = pace.wait()
                 goal = np.clip(spec.rest + reach * np.sin(2 * np.pi * 0.5 * now + phase), 0, 1)
-                used = time.thread_time()
+                used, at = time.thread_time(), time.monotonic()
                 rig.write(goal)
+                spent[k, 0] = time.monotonic() - at
                 rig.read()
+                spent[k, 1] = time.monotonic() - at - spent[k, 0]
                 driver[k] = time.thread_time() - used
                 if looks:
                     frame = rig.capture()
                     pictures += frame.time > last
                     last = frame.time
+                spent[k, 2] = time.monotonic() - at - spent[k, :2].sum()
             report = pace.report()
             took = report.late_last + (ticks - 1) / RATE
         retries = rig.inner.status.retries - before
@@ -67,13 +73,18 @@ def main() -> None:
         fault = rig.fault
     if hasattr(rig.inner, "emulator"):
         rig.inner.emulator.stop()
+    worst = spent.sum(1).argsort()[::-1][:5]
     result = {
         "rig": name, "minutes": options.minutes, "machine": f"{platform.machine()}, {platform.system()}",
         "ticks": report.ticks, "missed": report.missed, "share_missed": report.share_missed,
         "late_ms": {"p50": 1e3 * report.late_p50, "p99": 1e3 * report.late_p99, "max": 1e3 * report.late_max},
         "work_ms": {"p50": 1e3 * report.work_p50, "p99": 1e3 * report.work_p99, "max": 1e3 * report.work_max},
+        "priority": report.priority,
         "drift_ms": 1e3 * report.drift, "last_late_ms": 1e3 * report.late_last,
         "driver_cpu_ms": {f"p{p}": 1e3 * float(np.percentile(driver, p)) for p in (50, 99)},
+        "load": os.getloadavg()[1],
+        "longest": [{"tick": int(k), **dict(zip(("write_ms", "read_ms", "picture_ms"), 1e3 * spent[k]))}
+                    for k in worst],
         "retries": retries, "fault": fault, "pictures_per_s": pictures / max(took, 1e-9),
         "emulator": {k: health[k] for k in ("bad", "strange", "late") if k in health},
     }  # fmt: skip
@@ -85,7 +96,13 @@ def main() -> None:
     print(f"write + read, CPU of this thread: p50 {result['driver_cpu_ms']['p50']:.2f}, "
           f"p99 {result['driver_cpu_ms']['p99']:.2f} ms; {retries} retries; "
           f"{result['pictures_per_s']:.1f} pictures/s; {fault or 'no fault'}; "
-          f"{result['emulator']}")  # fmt: skip
+          f"{result['emulator']}; load of the machine {result['load']:.1f}")  # fmt: skip
+    for tick in result["longest"]:
+        print(
+            "tick {tick}: write {write_ms:.1f}, read {read_ms:.1f}, picture {picture_ms:.1f} ms".format(
+                **tick
+            )
+        )
 
 
 if __name__ == "__main__":

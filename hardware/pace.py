@@ -13,6 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from facetwin.hardware.clock import Clock
+from facetwin.hardware.priority import Urgent
 from facetwin.twin.errors import UsageError
 
 
@@ -33,6 +34,8 @@ class Paced:
         From a tick's beginning to the next wait.
     drift : float, s
         Median lateness in the last tenth less that in the first.
+    priority : str
+        "real-time", "ordinary", or "ordinary: WHY".
     """
 
     rate: float
@@ -46,6 +49,7 @@ class Paced:
     work_p99: float
     work_max: float
     drift: float
+    priority: str = "ordinary"
 
     @property
     def share_missed(self) -> float:
@@ -61,7 +65,8 @@ class Paced:
             f"{self.ticks} ticks at {self.rate:g} Hz, {self.missed} missed "
             f"({100 * self.share_missed:.3f} %); "
             f"late {ms(self.late_p50, self.late_p99, self.late_max)}; "
-            f"work {ms(self.work_p50, self.work_p99, self.work_max)}; drift {1e3 * self.drift:.3f} ms"
+            f"work {ms(self.work_p50, self.work_p99, self.work_max)}; drift {1e3 * self.drift:.3f} ms; "
+            f"priority {self.priority}"
         )
 
 
@@ -74,9 +79,12 @@ class Pace:
     rate : float, Hz
     start : float, s, optional
         Time of deadline 0 on the clock; by default now, or when the context is entered.
+    urgent : bool
+        Ask for real-time priority while the context is entered (`facetwin.hardware.priority`).
 
-    As a context it keeps the garbage collector off a real loop: a full collection takes tens of ms with
-    torch loaded. What is dropped in cycles waits until the end.
+    As a context it gives a real loop's thread real-time priority, where that is allowed, and keeps the
+    garbage collector off: a full collection takes tens of ms with torch loaded. What is dropped in cycles
+    waits until the end.
 
     >>> from facetwin.hardware.clock import SimClock
     >>> with Pace(SimClock(), 50.0) as pace:
@@ -85,7 +93,7 @@ class Pace:
     ([0.0, 0.02, 0.04], 0)
     """
 
-    def __init__(self, clock: Clock, rate: float, start: float | None = None) -> None:
+    def __init__(self, clock: Clock, rate: float, start: float | None = None, *, urgent: bool = True) -> None:
         if not (np.isfinite(rate) and rate > 0):
             raise UsageError("bad rate", where="Pace", found=rate, expected="above 0 Hz")
         self.clock, self.rate = clock, float(rate)
@@ -96,6 +104,7 @@ class Pace:
         self._work: list[float] = []
         self._began: float | None = None
         self._collecting = False
+        self._urgent = Urgent(wanted=urgent and not clock.simulated)
 
     def due(self, tick: int) -> float:
         """Time of a deadline on the clock, s."""
@@ -115,7 +124,7 @@ class Pace:
     def report(self) -> Paced:
         """What it was like so far."""
         if not self._late:
-            return Paced(self.rate, 0, 0, *[0.0] * 8)
+            return Paced(self.rate, 0, 0, *[0.0] * 8, self._urgent.why)
         late, period = np.array(self._late), 1 / self.rate
         work = np.array([*self._work, self.clock.now() - (self._began or 0.0)])
         missed = int((late + work > period + 1e-9).sum())
@@ -124,7 +133,7 @@ class Pace:
         a, b = np.percentile(late, (50, 99, 100)), np.percentile(work, (50, 99, 100))
         return Paced(
             self.rate, len(late), missed, float(a[0]), float(a[1]), float(a[2]), float(late[-1]),
-            float(b[0]), float(b[1]), float(b[2]), drift,
+            float(b[0]), float(b[1]), float(b[2]), drift, self._urgent.why,
         )  # fmt: skip
 
     def __enter__(self) -> Pace:
@@ -133,6 +142,7 @@ class Pace:
             gc.collect()  # takes up to a second
             gc.freeze()
             gc.disable()
+        self._urgent.__enter__()
         if self._given is None and not self.tick:
             self.start = self.clock.now()
         return self
@@ -140,6 +150,7 @@ class Pace:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._urgent.__exit__(kind, value, trace)
         if self._collecting:
             gc.enable()
             gc.unfreeze()

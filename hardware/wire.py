@@ -86,6 +86,7 @@ class Wire:
         if _POLL:
             self._fd = self._serial.fileno()
             self._alone(True)
+            self._hurry()
             self._in, self._out = select.poll(), select.poll()
             self._in.register(self._fd, select.POLLIN)
             self._out.register(self._fd, select.POLLOUT)
@@ -182,6 +183,12 @@ class Wire:
                 import termios
 
                 fcntl.ioctl(self._fd, termios.TIOCEXCL if yes else termios.TIOCNXCL)
+
+    def _hurry(self) -> None:
+        """Have the adapter hand over what it has: FTDI's hold bytes back for 16 ms otherwise."""
+        if hasattr(self._serial, "set_low_latency_mode"):  # Linux
+            with contextlib.suppress(Exception):  # what is no such adapter, a pty too, says so
+                self._serial.set_low_latency_mode(True)
 
     def _need(self) -> None:
         if self._serial is None:

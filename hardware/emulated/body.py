@@ -30,6 +30,8 @@ from facetwin.twin.errors import FaceTwinError
 STEP = 5e-3
 #: Hz of a camera that exposes whenever it is asked
 FREE_RATE = 60.0
+#: it computes all the time, and gives way to the program and to the kernel, which carries a pty's bytes
+NICE = 5
 
 
 class Body:
@@ -99,6 +101,7 @@ def main() -> None:
     """Run until the program is gone."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(NICE)
     control, parent = Connection(int(sys.argv[1])), os.getppid()
     setup = json.loads(control.recv_bytes())
     linger = [math.inf]

@@ -69,7 +69,8 @@ class Log:
         self.done.append((time, motors, units))
         self.count_done += 1
         for m, u in zip(motors, units, strict=True):
-            if u not in self._lately[m]:
+            lately = self._lately[m]
+            if not lately or (u != lately[-1] and u not in lately):
                 self.count_strange += 1
                 self.strange.append((time, m, u))
 

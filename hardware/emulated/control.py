@@ -49,9 +49,11 @@ class Emulator:
     spec : RigSpec
         The table that the driver goes by.
     body : int
-        Seed of the hidden body, drawn from the table's `ranges`; 0: a body exactly like the table.
+        Seed of the hidden body, drawn from `ranges`; 0: a body exactly like the table.
     shape : (H, W, 3) or None
         Of the pictures; None: no camera and no body process.
+    like : RigSpec, optional
+        The table whose `ranges` the body is drawn from; `spec` by default.
 
     Attributes
     ----------
@@ -66,14 +68,19 @@ class Emulator:
     """
 
     def __init__(
-        self, setup: dict[str, Any], spec: RigSpec, body: int, shape: tuple[int, int, int] | None
+        self,
+        setup: dict[str, Any],
+        spec: RigSpec,
+        body: int,
+        shape: tuple[int, int, int] | None,
+        like: RigSpec | None = None,
     ) -> None:
         name = f"facetwin-{os.getpid()}-{next(_numbers)}"
         folder = os.path.join(tempfile.gettempdir(), name)
         self.path, self.eye_path = os.path.join(folder, "tty"), os.path.join(folder, "eye")
         self.spec, self.seed, self.shape = spec, body, shape
         if body:
-            self.body, self.drawn = draw(spec, np.random.default_rng(body))
+            self.body, self.drawn = draw(like or spec, np.random.default_rng(body))
         else:
             self.body, self.drawn = spec, {}
         self.setup = {**setup, "path": self.path, "eye": self.eye_path, "seed": body,

@@ -9,6 +9,7 @@ gone, and leaves nothing behind.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -28,6 +29,7 @@ from facetwin.hardware.emulated.line import HalfDuplexLine, Line
 from facetwin.hardware.emulated.servos import Servos
 from facetwin.hardware.emulated.shared import Motion
 from facetwin.hardware.emulated.tables import read_table
+from facetwin.hardware.priority import BOARDS, Urgent
 
 #: s: at least so often motors are stepped and published
 STEP = 4e-3
@@ -194,10 +196,15 @@ def main() -> None:
     """Run until the program is gone."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(
-        OSError
-    ):  # hardware does not wait for other programs; few users may ask for this
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    with contextlib.ExitStack() as stack:
+        # hardware does not wait for other programs; few users may ask for this
+        if not stack.enter_context(Urgent(BOARDS)).granted:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, 0, -10)
+        _run()
+
+
+def _run() -> None:
     control, parent = Connection(int(sys.argv[1])), os.getppid()
     robot: Robot | None = None
     door: EyeDoor | None = None
@@ -205,6 +212,9 @@ def main() -> None:
         setup = json.loads(control.recv_bytes())
         robot = Robot(setup, int(sys.argv[2]))
         door = EyeDoor(setup, [int(fd) for fd in sys.argv[3:4]])
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # the logs of goals grow, and going through all of them takes tens of ms
         robot.line.plug()
         control.send_bytes(b"{}")
         _serve(robot, door, control, parent)

@@ -18,7 +18,7 @@ from facetwin.hardware.emulated.kinds import KINDS
 from facetwin.hardware.rig import Capabilities
 from facetwin.hardware.serial_rig import SerialRig
 from facetwin.twin.errors import UsageError
-from facetwin.twin.spec import RigSpec, load_rig
+from facetwin.twin.spec import RigSpec, load_rig, rig_names
 from facetwin.twin.spec_table import suggest
 
 
@@ -58,6 +58,7 @@ def emulated_rig(
     solver: str = "exact",
     renderer: str = "quality",
     table: RigSpec | str | Path = "face26",
+    like: RigSpec | str | Path | None = None,
     boards: dict[str, Any] | None = None,
     **driver: Any,
 ) -> Emulated:
@@ -67,7 +68,7 @@ def emulated_rig(
     ----------
     kind : "maestro", "pca9685", "dynamixel" or "feetech"
     body : int, at least 0
-        Seed of the hidden body, drawn from the table's ``[ranges]``; 0: exactly like the table.
+        Seed of the hidden body, drawn from the ``[ranges]`` of `like`; 0: exactly like the table.
     baud : int, optional
         Of driver and boards; the driver's own by default.
     board_baud : int, optional
@@ -80,6 +81,9 @@ def emulated_rig(
         Of the robot's body.
     table : RigSpec, name or path of a rig table
         What the driver goes by.
+    like : RigSpec, name or path of a rig table, optional
+        What the hidden body is drawn from. By default the table that ships under the same name, so that the
+        same seed is the same robot whichever calibration the driver goes by; else `table`.
     boards : dict, optional
         Settings of the boards, see docs/emulator.md; e.g. ``{"crc": False}``.
     driver
@@ -99,6 +103,10 @@ def emulated_rig(
                          hint=suggest(str(kind), KINDS))  # fmt: skip
     if isinstance(body, bool) or not isinstance(body, int) or body < 0:
         raise UsageError("bad seed", where="emulated: body", found=body, expected="a whole number from 0")
+    if body and solver == "fast":
+        raise UsageError("the fast skin has learned one body, the table's", where="emulated: solver",
+                         found=f"fast, body={body}", expected="body=0, or another solver",
+                         hint="exact is the one that can be any body")  # fmt: skip
     spec = table if isinstance(table, RigSpec) else load_rig(table)
     shape = None
     if camera:
@@ -122,11 +130,23 @@ def emulated_rig(
     rig = cls("emulated", table=spec, **given)
     setup = KINDS[kind].setup(rig, boards or {})
     setup.update(baud=int(board_baud or rig.baud), solver=solver, renderer=renderer)
-    rig.emulator = Emulator(setup, spec, body, shape)
+    rig.emulator = Emulator(setup, spec, body, shape, _origin(spec, like))
     rig.port = rig.wire.port = rig.emulator.path
     if shape is not None:
         rig.eye = EmulatorEye(rig.emulator.eye_path, width=shape[1], height=shape[0])
     return rig
+
+
+def _origin(spec: RigSpec, like: RigSpec | str | Path | None) -> RigSpec:
+    """The table that a hidden body behind `spec` is drawn from."""
+    if like is None:
+        shipped = load_rig(spec.name) if spec.name in rig_names() else spec
+        return shipped if shipped.names == spec.names else spec
+    own = like if isinstance(like, RigSpec) else load_rig(like)
+    if own.names != spec.names:
+        raise UsageError("a table of other motors", where="emulated: like", found=own.name,
+                         expected=f"the {spec.size} motors of {spec.name}")  # fmt: skip
+    return own
 
 
 @functools.cache
