@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from facetwin.hardware.rig import Rig
 from facetwin.policies.closed_loop import KEPT, Seen
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import align, fit_unit, head_turn
+
+if TYPE_CHECKING:
+    from facetwin.twin.skin.lip_teeth import LipRuler
 
 #: s: further from a real camera's pictures the face is not known: lines between them cut quick motions
 NEAR = 0.03
@@ -31,6 +35,7 @@ class Take:
     points: list[NDArray[np.float32]] = field(default_factory=list)
     found: list[bool] = field(default_factory=list)
     gap: list[float] = field(default_factory=list)
+    lips: list[dict[str, float]] = field(default_factory=list)  # mm, where the rig knows its skin
     asked: list[NDArray[np.float32]] = field(default_factory=list)
     sent: list[NDArray[np.float32]] = field(default_factory=list)
     target: list[NDArray[np.float32]] = field(default_factory=list)
@@ -73,7 +78,20 @@ class Take:
         points, found = np.stack(self.points), np.array(self.found)
         if self.live:
             points, found = _in_time(points, found, np.array(self.exposed))
-        return Seen(self.rest, points, found, known)
+        lips = None
+        if len(self.lips) == len(points):
+            lips = {key: np.array([one[key] for one in self.lips], np.float32) for key in self.lips[0]}
+        return Seen(self.rest, points, found, known, lips)
+
+
+def _ruler(rig: Rig) -> LipRuler | None:
+    """What measures the skin of a rig that knows it."""
+    if not rig.capabilities.truth:
+        return None
+    from facetwin.twin.face import load_face
+    from facetwin.twin.skin.lip_teeth import LipRuler
+
+    return LipRuler(load_face())
 
 
 def _in_time(
@@ -115,6 +133,7 @@ def play(
     last: NDArray[np.float32] | None = None
     newest = -np.inf
     take.live = not rig.clock.simulated
+    ruler = _ruler(rig)
 
     def learn(answers: Iterator[NDArray[np.float32] | None]) -> None:
         nonlocal last
@@ -151,7 +170,11 @@ def play(
                     take.sent.append(tick.sent.astype(np.float32))
             take.late = max(take.late, abs(one.exposed - one.time))
             take.exposed.append(one.exposed)
-            take.gap.append(float((one.frame.truth or {}).get("gap_mm", np.nan)))
+            truth = one.frame.truth or {}
+            take.gap.append(float(truth.get("gap_mm", np.nan)))
+            skin = truth.get("vertices")
+            if ruler is not None and skin is not None and skin.shape == ruler.shape:
+                take.lips.append({k: 1e3 * v for k, v in asdict(ruler(skin)).items()})
             if shot is not None:
                 shot(one)
         if not take.live or round(one.time * FPS) % 5 == 0:

@@ -8,22 +8,29 @@ normalisation" with alpha 1, not clipped). Long recordings are scored in blocks 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facetwin.policies.alignment import Onsets
 from facetwin.policies.baselines import late, shuffled
-from facetwin.policies.scores import FPS, Reference, Score, score_faces
+from facetwin.policies.scores import FPS, NARROW, Reference, Score, score_faces
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import indices
 
 #: points that the scores read; the others need not be kept
 KEPT = np.unique(np.concatenate([indices(s) for s in ("speech63", "right_eye16", "left_eye16")]))
-#: lips nearer than this by geometry are shut, mm
-SHUT_MM = 0.5
+#: lips nearer than this by geometry are shut; the lower one nearer to the teeth's edge is on them, mm
+SHUT_MM = ON_TEETH_MM = 0.5
+#: what must come through the loop: score of the landmarks, and the same by geometry where there is one
+STAGES = {
+    "closure - control": "closure - control, geometry",
+    "pucker": "pucker, geometry",
+    "lip-teeth": "lip-teeth, geometry",
+}
 BLOCK, BLOCKS = 30.0, 20  #: s, and how many at most
 
 Floats = NDArray[np.floating]
@@ -40,12 +47,14 @@ class Seen:
     points : float32 [shape=(T, len(KEPT), 3), u]
     found : bool [shape=(T,)], False where no face was found and the points are those before
     gap : float32 [shape=(T,), mm] or None, lip gap by geometry, where the rig knows it
+    lips : the other lengths of `facetwin.twin.skin.lip_teeth.Lips`, each float32 [shape=(T,), mm], or None
     """
 
     rest: Floats
     points: Floats
     found: NDArray[np.bool_]
     gap: Floats | None = None
+    lips: Mapping[str, Floats] | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -105,6 +114,7 @@ def closed_table(
             face,
             takes[k].found[part] & (trusted[k][part] if trusted is not None else True),
             _within(onsets[k], part),
+            takes[k].rest,
         )
         for (k, part), face in zip(parts, wished)
     ]
@@ -128,25 +138,33 @@ def closed_table(
     if all(gap is not None for gap in gaps):
         shut = [gap[part] < SHUT_MM for gap, (_, part) in zip(gaps, parts) if gap is not None]
         table["seen in the mirror"] |= geometric_closure(shut, [r.onsets for r in references], window)
+    lips = [(takes[k].lips, part) for k, part in parts]
+    if all(one is not None for one, _ in lips):
+        known = [{name: each[part] for name, each in one.items()} for one, part in lips if one is not None]
+        table["seen in the mirror"] |= geometric_lips(known, [r.onsets for r in references], window)
     return table
+
+
+def stages(table: Table) -> list[tuple[str, float, float, float]]:
+    """What the loop loses: (score, landmark stage, closed loop by tracker, by geometry); NaN is not known.
+
+    The landmark stage is what the speech model asked for, on the robot's face at rest.
+    """
+    asked = table.get("speech model, not executed", table["reference itself"])
+    seen = table["seen in the mirror"]
+    nan = Score("", float("nan"), "")
+    return [
+        (name, asked[name].value, seen[name].value, seen.get(geometric, nan).value)
+        for name, geometric in STAGES.items()
+    ]
 
 
 def geometric_closure(
     shut: Sequence[NDArray[np.bool_]], onsets: Sequence[Onsets], window: int
 ) -> dict[str, Score]:
     """Share of bilabials and of controls with shut lips, bool [each (T,)], and the difference."""
-
-    def share(kind: str) -> float:
-        hits = []
-        for lips, times in zip(shut, onsets):
-            for onset in getattr(times, kind):
-                at = round(onset * FPS)
-                near = lips[max(0, at - window) : at + window + 1]
-                if len(near):
-                    hits.append(bool(near.any()))
-        return float(np.mean(hits)) if hits else float("nan")
-
-    bilabial, control = share("bilabial"), share("control")
+    bilabial = _share(shut, onsets, "bilabial", window)
+    control = _share(shut, onsets, "control", window)
     return {
         score.name: score
         for score in (
@@ -155,6 +173,57 @@ def geometric_closure(
             Score("closure - control, geometry", bilabial - control, "share", "high"),
         )
     }
+
+
+def geometric_lips(
+    lips: Sequence[Mapping[str, Floats]], onsets: Sequence[Onsets], window: int
+) -> dict[str, Score]:
+    """Pucker and lip on teeth by geometry, and the lengths behind them.
+
+    `lips`: `edge`, `touch`, `width`, `forward` in mm, float [each (T,)], one mapping a part.
+    """
+
+    def difference(name: str, kind: str, hit: Sequence[NDArray[np.bool_]], reach: int, note: str) -> Score:
+        value = _share(hit, onsets, kind, reach) - _share(hit, onsets, "control", reach)
+        return Score(name, value, "share", "high", note)
+
+    def length(name: str, key: str, kind: str, reach: int, most: bool) -> Score:
+        near = _near([one[key] for one in lips], onsets, kind, reach)
+        found = [float(np.max(part) if most else np.min(part)) for part in near]
+        return Score(name, float(np.median(found)) if found else float("nan"), "mm")
+
+    narrow = [one["width"] < NARROW * np.median(one["width"]) for one in lips]
+    met = [one["edge"] < ON_TEETH_MM for one in lips]
+    every = [
+        difference("pucker, geometry", "rounded", narrow, 2, "skin's corners, below .96 of the median width"),
+        difference("lip-teeth, geometry", "labiodental", met, window, f"edge below {ON_TEETH_MM} mm"),
+        length("protrusion at /w u/", "forward", "rounded", 2, True),
+        length("protrusion at controls", "forward", "control", 2, True),
+        length("lip below the teeth's edge at /f v/", "edge", "labiodental", window, False),
+        length("lip below the teeth's edge at controls", "edge", "control", window, False),
+        length("lip to teeth at /f v/", "touch", "labiodental", window, False),
+    ]
+    return {score.name: score for score in every}
+
+
+def _near(
+    values: Sequence[NDArray[Any]], onsets: Sequence[Onsets], kind: str, window: int
+) -> list[NDArray[Any]]:
+    """The values within `window` pictures of each onset of a kind."""
+    found = []
+    for row, times in zip(values, onsets):
+        for onset in getattr(times, kind):
+            at = round(onset * FPS)
+            near = row[max(0, at - window) : at + window + 1]
+            if len(near):
+                found.append(near)
+    return found
+
+
+def _share(hits: Sequence[NDArray[np.bool_]], onsets: Sequence[Onsets], kind: str, window: int) -> float:
+    """Share of onsets of a kind with a hit within `window` pictures; NaN without any."""
+    near = _near(hits, onsets, kind, window)
+    return float(np.mean([part.any() for part in near])) if near else float("nan")
 
 
 def blocks(frames: int, recordings: int = 1) -> list[slice]:

@@ -88,8 +88,8 @@ class SpeechController:
         self._low = torch.tensor(low[self._mouth], dtype=torch.float32)
         self._high = torch.tensor(high[self._mouth], dtype=torch.float32)
         self._before: Tensor | None = None
-        #: mean distance (u) by which the robot's reach shortened the last piece's wishes
-        self.lost = 0.0
+        #: mean distance by which the robot's reach shortened the last piece's wishes, [shape=(T,), u]
+        self.lost = np.zeros(0, np.float32)
 
     def reset(self) -> None:
         """Forget the frame before: what follows is another recording."""
@@ -106,7 +106,7 @@ class SpeechController:
         if len(wish) == 0:
             return np.zeros((0, self.spec.size), np.float32)
         target, lost = self.retarget(wish)
-        self.lost = float(lost.mean())
+        self.lost = lost
         first = self.inverse.predict(target)
         return self.refine(target, first)
 

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from facetwin.policies.alignment import Onsets
-from facetwin.policies.closed_loop import KEPT, SHUT_MM, Seen, blocks, closed_table, geometric_closure
+from facetwin.policies.closed_loop import (
+    KEPT,
+    SHUT_MM,
+    Seen,
+    blocks,
+    closed_table,
+    geometric_closure,
+    geometric_lips,
+    stages,
+)  # fmt: skip
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import canonical, indices, opening
 
@@ -95,3 +104,24 @@ def test_blocks_cover_and_stay_few(frames):
     assert parts[-1].stop == frames
     assert sum(p.stop - p.start for p in parts) <= 15_100
     assert all(p.stop > p.start for p in parts)
+
+
+def test_lips_by_geometry():
+    onsets = Onsets(rounded=(1.0,), labiodental=(2.0,), control=(4.0, 5.0))
+    width, edge, forward = np.full(T, 50.0), np.full(T, 5.0), np.zeros(T)
+    width[23:28], forward[25], edge[49:52] = 45.0, 3.0, 0.3
+    lips = {"width": width, "edge": edge, "forward": forward, "touch": edge + 3}
+    row = geometric_lips([lips], [onsets], 1)
+    assert row["pucker, geometry"].value == 1.0
+    assert row["lip-teeth, geometry"].value == 1.0
+    assert row["protrusion at /w u/"].value == 3.0
+    assert row["protrusion at controls"].value == 0.0
+    assert row["lip to teeth at /f v/"].value == pytest.approx(3.3)
+    moves = motion(np.random.default_rng(3))
+    gap = np.ones(T)
+    table = closed_table([seen_of(moves, gap=gap, lips=lips)], [moves], [onsets], target=[moves])
+    found = {name: shape for name, _, _, shape in stages(table)}
+    assert found["pucker"] == found["lip-teeth"] == 1.0
+    dead = geometric_lips([{k: np.full(T, 1.0) for k in lips}], [Onsets()], 1)
+    assert np.isnan(dead["pucker, geometry"].value)
+    assert np.isnan(dead["protrusion at /w u/"].value)

@@ -106,3 +106,17 @@ def test_late_and_shuffled() -> None:
     first, second = shuffled([a, b])
     assert np.array_equal(first, b[:5])
     assert np.array_equal(second[-1], a[-1])
+
+
+def test_lip_on_teeth_is_a_lower_lip_that_stays_up() -> None:
+    rest = face(np.zeros(1))[0]
+    high, low = face(np.full(50, 0.03)), face(np.full(50, 0.03))
+    high[:, list(scores.LOWER_EDGE), 1] = rest[list(scores.LOWER_EDGE), 1] - 0.01
+    low[:, list(scores.LOWER_EDGE), 1] = rest[list(scores.LOWER_EDGE), 1] - 0.03
+    both = np.concatenate([high, low])
+    onsets = Onsets(labiodental=(0.4, 0.8), control=(3.0, 3.4))
+    known = scores.Reference("p", both, np.ones(100, bool), onsets, rest)
+    assert scores.score_faces([both], [known])["lip-teeth"].value == 1.0
+    assert scores.score_faces([face(np.zeros(100))], [known])["lip-teeth"].value == 0.0
+    blind = scores.Reference("p", both, np.ones(100, bool), onsets)
+    assert np.isnan(scores.score_faces([both], [blind])["lip-teeth"].value)
