@@ -234,15 +234,16 @@ def _sidecar(sound: Path) -> tuple[str, str, tuple[Any, ...]]:
 def _person(options: Speak, folder: Path) -> Person | None:
     if options.reference is None:
         return None
-    from facetwin.policies.dataset import read_clip
+    from facetwin.policies.dataset import clip_path, read_clip, write_clip
     from facetwin.policies.speech_train import rest_face
-    from facetwin.policies.tracking import save_clip, track_clip
+    from facetwin.policies.tracking import track_clip
     from facetwin.twin.landmarks import indices, opening
 
     print(f"looking at the person in {options.reference}", file=sys.stderr)
-    save_clip(track_clip(options.reference), folder / "reference.safetensors")
-    clip = read_clip(folder / "reference.safetensors")  # at 25 fps
-    (folder / "reference.safetensors").unlink()
+    tracked = track_clip(options.reference)
+    write_clip(folder / "person", tracked.clip, times=tracked.times, fps=tracked.fps)
+    clip = read_clip(clip_path(folder / "person", tracked.clip.name))  # at 25 fps
+    shutil.rmtree(folder / "person")
     ids = indices("speech63")
     try:
         rest = rest_face([clip])
