@@ -33,16 +33,24 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb | dict[str, Verb]] = {
     "speak": Verb("speak:Speak", "speech or text → commands → rig → video and report"),
     "track": Verb("track:Track", "talking-head video or a folder of it → landmark dataset"),
+    "synth": Verb("synth:Synth", "synthetic talkers in many languages → landmark dataset"),
+    "align": Verb("align:Align", "recording and its text → times of words and phonemes"),
     "babble": Verb("babble:Babble", "move at random before the mirror → recording"),
     "train": {
         "self": Verb("train_self:TrainSelf", "self-model: command → landmarks, from babble"),
         "inverse": Verb("train_inverse:TrainInverse", "inverse model: landmarks → command, from babble"),
         "speech": Verb("train_speech:TrainSpeech", "audio → landmarks, from tracked video"),
+        "apc": Verb("train_apc:TrainAPC", "speech features by predicting what comes next, from any speech"),
+        "family": Verb("train_family:TrainFamily", "all speech models of the seeds' family in one table"),
         "skin": Verb("train_skin:TrainSkin", "fast skin: command → vertices, from exact solves"),
     },
     "score": {
         "speech": Verb("score_speech:ScoreSpeech", "audio → landmarks against tracked people"),
+        "talkers": Verb("score_talkers:ScoreTalkers", "audio → landmarks, talker by talker, by language"),
         "loop": Verb("score_loop:ScoreLoop", "the whole loop, audio → rig → mirror, against tracked people"),
+    },
+    "bench": {
+        "lipsync": Verb("bench_lipsync:BenchLipsync", "ways of lip sync, executed and looked at again"),
     },
     "rig": {
         "list": Verb("rig:RigList", "rigs that can be opened, and why the others cannot"),

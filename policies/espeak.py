@@ -41,7 +41,8 @@ LABIODENTAL = frozenset("fvɱʋⱱ")
 ROUNDED = frozenset("wuʊoɔyøœɥʍɹʃʒɵʉɒ")
 #: vowels, which say little about the lips by themselves and are no controls
 OPEN = frozenset("aɑæɐeɛəɜɘɚɝiɪɨʌɤɯ")
-_MARKS = frozenset("ʰʲˠˤʷː̩̃ˈˌ̪'-^")
+_PUNCTUATION = ".,;:!?¡¿…-–—\"'`«»„“”‘’()[]{}。，、！？；：「」『』،؛؟।"
+_MARKS = frozenset("ʰʲˠˤʷː̩̃ˈˌ̪'-^0123456789")
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,39 @@ def _whole(phonemes: tuple[Phoneme, ...]) -> tuple[Phoneme, ...]:
         else:
             joined.append(phoneme)
     return tuple(joined)
+
+
+def _words(
+    text: str, events: list[tuple[int, int, int]], phonemes: tuple[Phoneme, ...], rate: int
+) -> tuple[Word, ...]:
+    """Words with their times, of events (sample, place in the text from 1, letters).
+
+    espeak says some pairs as one ("at a") and a number in several pieces: pairs are parted at a phoneme, by
+    letters, and a number is one word.
+    """
+    spans: list[tuple[int, float]] = []  # place, s
+    covered = 0
+    for sample, at, letters in events:
+        if at - 1 >= covered:
+            spans.append((at - 1, sample / rate))
+        covered = max(covered, at - 1 + letters)
+    words: list[Word] = []
+    spoken = [p for p in phonemes if p.name]
+    for k, (at, start) in enumerate(spans):
+        last = k + 1 == len(spans)
+        stop = max((p.end for p in spoken), default=start) if last else spans[k + 1][1]
+        inside = [p for p in spoken if start - 1e-6 <= p.start < stop - 1e-6]
+        pieces = text[at : None if last else spans[k + 1][0]].split()
+        pieces = [piece.strip(_PUNCTUATION) for piece in pieces]
+        pieces = [piece for piece in pieces if piece]
+        letters, said = sum(map(len, pieces)), 0
+        for piece in pieces:
+            first = round(said / letters * len(inside))
+            said += len(piece)
+            own = inside[first : round(said / letters * len(inside))]
+            if own:
+                words.append(Word(piece, own[0].start, own[-1].end))
+    return tuple(words)
 
 
 def _kind(name: str) -> str:
@@ -265,11 +299,7 @@ class _Engine:
             if not name.startswith("(")  # a change of language, not a sound
         )
         phonemes = _whole(phonemes)
-        stops = [sample for sample, _, _ in begun[1:]] + [len(pcm)]
-        words = tuple(
-            Word(text[at - 1 : at - 1 + letters], sample / self.rate, stop / self.rate)
-            for (sample, at, letters), stop in zip(begun, stops)
-        )
+        words = _words(text, begun, phonemes, self.rate)
         return pcm, self.rate, phonemes, words
 
     def _collect(self, wave: ctypes._Pointer, count: int, events: ctypes._Pointer) -> int:

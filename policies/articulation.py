@@ -1,0 +1,231 @@
+"""Phonemes to the motion of lips, jaw and cheeks: dominance functions, and closures that close.
+
+After Cohen and Massaro (1993), "Modeling coarticulation in synthetic visual speech": each sound has, for
+each channel of motion, a target, a strength, and a reach before and after it. At any time the channel is
+the mean of all targets, weighted by dominance
+
+    D(t) = strength · exp(-(d / reach) ^ c),    d = how far t lies before the sound's start or after its end
+
+so that sounds in haste do not reach their targets, and lips round ahead of a vowel. On top, what averages
+cannot do: /p b m/ bring the lips together, at the right time and for a minimal hold, and /f v/ bring the
+lower lip to the upper teeth. Stops are shut *before* their time, which is that of the burst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facetwin.policies.espeak import Phoneme
+from facetwin.policies.visemes_table import (
+    CLOSES,
+    HELD,
+    PAUSE,
+    TEETH,
+    THROAT,
+    Segment,
+    Table,
+    segments,
+    shipped,
+)
+from facetwin.twin.landmarks import LOWER_INNER, LOWER_OUTER, SETS, UPPER_INNER, UPPER_OUTER
+
+Floats = NDArray[np.float32]
+
+POINTS = len(SETS["speech63"])
+#: lips nearer than this at a closure, u
+TOUCH = 0.004
+#: shortest closure, s: a picture at 25 fps falls into it
+HOLD = 0.045
+#: share of a gap that the upper lip closes; the lower lip and jaw do the rest
+UPPER_SHARE = 0.3
+#: a pause shorter than this (s) keeps only part of its dominance: between words nobody goes to rest
+SHORT_PAUSE = 0.25
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one talker moves; the default is the talker of the table."""
+
+    gains: tuple[float, ...] = ()
+    """Gain of each channel; missing ones are 1."""
+    amplitude: float = 1.0
+    rounding: float = 1.0
+    """Gain of motion along rounding."""
+    reach: float = 1.0
+    """Above 1 sounds reach further over each other: a lazy mouth."""
+    lead: float = 0.0
+    """How much earlier than usual the mouth moves, s."""
+    asymmetry: float = 0.0
+    """Part by which the left side moves more than the right."""
+    hold: float = HOLD
+    """Shortest closure, s."""
+
+
+def articulate(
+    phonemes: Sequence[Phoneme],
+    frames: int,
+    *,
+    fps: float = 25.0,
+    style: Style | None = None,
+    rest: Floats | None = None,
+    table: Table | None = None,
+) -> Floats:
+    """Displacement of `speech63` from rest while the phonemes are said: float32 [shape=(frames, 63, 3), u].
+
+    Parameters
+    ----------
+    phonemes : with their times in s; picture k is at k / fps
+    rest : float [shape=(63, 2|3), u] the talker's mouth at rest; default: lips that just touch. Closures
+        close this mouth.
+    """
+    table = table or shipped()
+    style = style or Style()
+    times = torch.arange(frames) / fps + style.lead
+    sounds = segments(phonemes)
+    if not sounds or not frames:
+        return np.zeros((frames, POINTS, 3), np.float32)
+    motion = blend(times, *_tensors(sounds, table, style), table.scalars["exponent"])  # (T, K)
+    motion = _in_style(motion, table, style)
+    moved = (motion @ torch.from_numpy(table.basis).flatten(1)).unflatten(1, (POINTS, 3)).numpy()
+    moved = _personal(moved, style)
+    rest_gap = gaps(rest) if rest is not None else np.full(len(_PAIRS[0]), TOUCH, np.float32)
+    shut, pressed = closures(sounds, times.numpy(), table, style.hold)
+    return bring_together(moved, rest_gap, shut, pressed)
+
+
+def blend(
+    times: Tensor, start: Tensor, end: Tensor, target: Tensor, strength: Tensor, before: Tensor,
+    after: Tensor, exponent: Tensor | float,
+) -> Tensor:  # fmt: skip
+    """Channels at times (T,) by dominance of sounds (N,) with rows (N, K): (T, K)."""
+    early = (start - times[:, None]).clamp_min(0)[..., None] / before  # (T, N, K)
+    late = (times[:, None] - end).clamp_min(0)[..., None] / after
+    distance = (early + late).clamp_min(1e-4)  # one of them is 0
+    dominance = torch.exp(strength - distance**exponent)  # (T, N, K)
+    return (dominance * target).sum(1) / (dominance.sum(1) + 1e-6)
+
+
+def _tensors(sounds: Sequence[Segment], table: Table, style: Style) -> tuple[Tensor, ...]:
+    rows = []
+    stress = table.scalars["stress"]
+    for k, s in enumerate(sounds):
+        letter = s.letter
+        if letter in THROAT:  # a shadow of the next sound, else of the one before
+            near = [
+                t.letter
+                for t in [*sounds[k + 1 : k + 2], *sounds[max(0, k - 1) : k]]
+                if t.letter not in THROAT
+            ]
+            letter = near[0] if near else "ə"
+        target = table.target(letter)
+        strength, before, after = table.dominance(letter)
+        if s.letter in THROAT:
+            strength = strength - 1.5
+        if s.stressed:
+            target = target * (1 + stress)
+        if s.labialised:
+            target = target + 0.6 * table.rounding
+        if letter == PAUSE:
+            strength = strength + np.log(min(1.0, max(s.end - s.start, 0.01) / SHORT_PAUSE)) * 2
+        rows.append((target, strength, before * style.reach, after * style.reach))
+    times = torch.tensor([[s.start, s.end] for s in sounds], dtype=torch.float32)
+    columns = [torch.from_numpy(np.stack(c).astype(np.float32)) for c in zip(*rows)]
+    return times[:, 0], times[:, 1], columns[0], columns[1], columns[2], columns[3]
+
+
+def _in_style(motion: Tensor, table: Table, style: Style) -> Tensor:
+    gains = torch.ones(table.channels)
+    gains[: len(style.gains)] = torch.tensor(style.gains)[: table.channels]
+    motion = motion * gains
+    direction = torch.from_numpy(table.rounding)
+    direction = direction / direction.norm()
+    return motion + (style.rounding - 1) * (motion @ direction)[:, None] * direction
+
+
+def _personal(moved: Floats, style: Style) -> Floats:
+    moved = moved * style.amplitude
+    if style.asymmetry:
+        side = np.sign(_across())[:, None]  # + on the face's left
+        moved = moved * (1 + style.asymmetry * side)
+    return moved.astype(np.float32)
+
+
+def closures(
+    sounds: Sequence[Segment], times: NDArray[np.floating], table: Table, hold: float = HOLD
+) -> tuple[Floats, Floats]:
+    """How far the lips are shut, and the lower lip pressed to the teeth, 0..1 [each shape=(T,)]."""
+    s = table.scalars
+    shut, pressed = np.zeros(len(times)), np.zeros(len(times))
+    for sound in sounds:
+        if sound.letter in CLOSES:
+            first = sound.start - s["close_before"]
+            last = sound.end - s["open_before_end"] if sound.letter in HELD else sound.start + s["open_after"]
+            if sound.letter in HELD:
+                first = sound.start - s["hum_before"]
+            if last - first < hold:
+                middle = (first + last) / 2
+                first, last = middle - hold / 2, middle + hold / 2
+            shut = np.maximum(shut, _ramp(times, first, last, s["ramp"]))
+        elif sound.letter in TEETH:
+            pressed = np.maximum(pressed, _ramp(times, sound.start - 0.01, sound.end - 0.02, 1.3 * s["ramp"]))
+    return shut.astype(np.float32), pressed.astype(np.float32)
+
+
+def _ramp(times: NDArray[np.floating], first: float, last: float, ramp: float) -> NDArray[np.floating]:
+    """1 from first to last, falling to 0 within `ramp` on both sides, by a raised cosine."""
+    away = np.maximum(first - times, times - last) / ramp
+    return 0.5 + 0.5 * np.cos(np.pi * np.clip(away, 0, 1))
+
+
+@cache
+def _across() -> Floats:
+    """x of `speech63` on the canonical face."""
+    from facetwin.twin.landmarks import canonical
+
+    return canonical()[list(SETS["speech63"]), 0].astype(np.float32)
+
+
+def _places(points: Sequence[int]) -> list[int]:
+    return [SETS["speech63"].index(p) for p in points]
+
+
+#: inner lip points facing each other (corners left out), and the outer points that go with them
+_PAIRS = _places(UPPER_INNER[1:-1]), _places(LOWER_INNER)
+_UPPER_OUTER, _LOWER_OUTER = _places(UPPER_OUTER[1:-1]), _places(LOWER_OUTER)
+
+
+def gaps(mouth: NDArray[np.floating]) -> Floats:
+    """Gap between facing points of the inner lips, u: (..., 63, 2|3) -> (..., 9)."""
+    return np.asarray(mouth[..., _PAIRS[0], 1] - mouth[..., _PAIRS[1], 1], np.float32)
+
+
+def bring_together(moved: Floats, rest_gap: Floats, shut: Floats, pressed: Floats) -> Floats:
+    """Displacements with closures put in, and lips that never pass through each other.
+
+    `shut` 1 leaves `TOUCH` at most between the lips; `pressed` 1 leaves a third of the gap and rolls the
+    lower lip in, under the upper teeth.
+    """
+    moved = moved.copy()
+    gap = gaps(moved) + rest_gap  # (T, 9)
+    touch = np.minimum(TOUCH, np.maximum(rest_gap, 0))
+    wanted = np.maximum(gap, touch)
+    wanted = wanted + shut[:, None] * (touch - wanted)
+    teeth = np.minimum(wanted, touch + 0.3 * (wanted - touch) + 0.008)
+    wanted = wanted + pressed[:, None] * (teeth - wanted)
+    less = gap - wanted  # (T, 9), what has to go
+    share = UPPER_SHARE * (1 - 0.8 * pressed[:, None])  # the teeth's lip does not come down
+    for inner, outer, part in ((_PAIRS[0], _UPPER_OUTER, -share), (_PAIRS[1], _LOWER_OUTER, 1 - share)):
+        for points in (inner, outer):
+            moved[:, points, 1] += part * less
+    roll = pressed[:, None]
+    moved[:, _LOWER_OUTER, 1] += 0.012 * roll  # the red of the lip goes in
+    moved[:, _LOWER_OUTER, 2] -= 0.02 * roll
+    moved[:, _PAIRS[1], 2] -= 0.03 * roll
+    return moved

@@ -1,0 +1,278 @@
+"""Forced alignment without weights: when was each word and phoneme of a known text said?
+
+espeak-ng says the text, at about the pace of the recording; both sounds become cepstra, and a dynamic
+time warp lays the recording over the synthetic one (the way of aeneas, A. Pettarin 2015). Silence may
+stand before, after and between words and costs nothing there; elsewhere a warp that dwells or skips pays.
+Times are espeak's own: a stop begins at its burst, its closure belongs to the sound before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facetwin.policies import espeak
+from facetwin.policies.alignment import Word
+from facetwin.policies.espeak import Phoneme
+from facetwin.twin.errors import FaceTwinError, UsageError
+
+Floats = NDArray[np.float32]
+
+#: frame step and window of the cepstra, s
+STEP, WINDOW = 0.010, 0.025
+BANDS, CEPSTRA = 32, 13
+#: longest recording, s: time and memory grow with its square
+LONGEST = 180.0
+#: what a frame pays for dwelling on a frame of the voice, and for skipping one (units of the distance)
+DWELL, SKIP = 0.25, 0.35
+#: cost of a frame of sound in a pause, at the level of speech and at that of silence
+PAUSE_LOUD, PAUSE_QUIET = 3.0, 0.15
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Words and phonemes of a recording with their times in s, and the mean distance of the warp.
+
+    `cost` says how alike the two sounds are along the path: about 1 where text and sound belong together.
+    """
+
+    words: tuple[Word, ...]
+    phonemes: tuple[Phoneme, ...]
+    cost: float
+
+
+def align(
+    samples: ArrayLike, text: str, language: str = "en-us", *, words: Sequence[Word] | None = None
+) -> Alignment:
+    """Times of the words and phonemes of `text` in a recording.
+
+    Parameters
+    ----------
+    samples : float [shape=(n,), -1..1], mono 16 kHz, at most 180 s
+    text : what is said, all of it and nothing else; pauses need no mark
+    language : language of espeak-ng
+    words : known times of the words, if any: then only the phonemes are looked for, within them
+
+    Raises
+    ------
+    UsageError : empty text, unknown language, sound too long or too short for the text
+    FaceTwinError : nothing to be heard
+    """
+    sound = np.asarray(samples, np.float32)
+    if sound.ndim != 1 or not np.isfinite(sound).all():
+        raise FaceTwinError("not sound", where="align()", found=f"shape {sound.shape}", expected="mono (n,)")
+    seconds = len(sound) / espeak.RATE
+    if seconds > LONGEST:
+        raise UsageError(
+            "too long to align at once", found=f"{seconds:.0f} s", expected=f"at most {LONGEST:.0f} s",
+            hint="cut it at pauses",
+        )  # fmt: skip
+    if not len(sound) or np.abs(sound).max() < 1e-4:
+        raise FaceTwinError("nothing to be heard in it", found=f"{seconds:.1f} s of silence")
+    own = cepstra(sound)
+    speaking = _loudness(sound)
+    said = _at_pace_of(float((speaking > 0.4).sum()) * STEP, text, language)
+    if len(own) < 0.2 * len(said.samples) / espeak.RATE / STEP:
+        raise UsageError(
+            "too short for this text", found=f"{seconds:.1f} s", expected=f"about {said.duration:.1f} s",
+            hint="is it the text of this recording?",
+        )  # fmt: skip
+    voice = cepstra(said.samples)
+    states, pauses = _states(said, len(voice))
+    cost = _distances(own, voice[states])  # (frames, states)
+    cost[:, pauses] = (PAUSE_QUIET + (PAUSE_LOUD - PAUSE_QUIET) * speaking[: len(own)])[:, None]
+    if words is not None:
+        _pin(cost, states, pauses, said, words)
+    path = _warp()(cost.astype(np.float32), pauses, np.float32(DWELL), np.float32(SKIP))  # (frames,)
+    return _read(path, states, pauses, said, seconds, float(cost[np.arange(len(path)), path].mean()))
+
+
+def cepstra(samples: Floats) -> Floats:
+    """Mel cepstra and their slopes, each of zero mean and unit spread: float32 [shape=(n / 160, 26)]."""
+    hop, window = round(STEP * espeak.RATE), round(WINDOW * espeak.RATE)
+    power = _power(samples, hop, window)  # (n, bins)
+    mel = np.log(power @ _bank() + 1e-7)  # (n, BANDS)
+    mel = np.maximum(mel, mel.max() - 12)  # digital silence is no further away than a quiet room
+    k = np.arange(BANDS) + 0.5
+    basis = np.cos(np.pi / BANDS * k[:, None] * np.arange(CEPSTRA))  # (BANDS, CEPSTRA)
+    c = mel @ basis
+    padded = np.pad(c, ((2, 2), (0, 0)), "edge")
+    slope = padded[4:] * 2 + padded[3:-1] - padded[1:-3] - padded[:-4] * 2  # (n, CEPSTRA)
+    loud = c[:, 0] > np.quantile(c[:, 0], 0.3)
+    both = np.concatenate([(c - c[loud].mean(0)) / (c[loud].std(0) + 1e-3), slope / (slope.std(0) + 1e-3)], 1)
+    return both.astype(np.float32)
+
+
+def _power(samples: Floats, hop: int, window: int) -> NDArray[np.floating]:
+    padded = np.concatenate([np.zeros(window // 2), samples, np.zeros(window)]).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][: max(1, len(samples) // hop)]
+    frames = frames - 0.97 * np.pad(frames, ((0, 0), (1, 0)), "edge")[:, :-1]  # lifts the upper formants
+    return np.abs(np.fft.rfft(frames * np.hanning(window), 512)) ** 2
+
+
+@cache
+def _bank() -> NDArray[np.floating]:
+    import librosa
+
+    return librosa.filters.mel(sr=espeak.RATE, n_fft=512, n_mels=BANDS, fmin=80, fmax=7600).T
+
+
+def _loudness(samples: Floats) -> NDArray[np.floating]:
+    """Level between that of the recording's silence (0) and its speech (1), a frame each [shape=(n,)]."""
+    hop = round(STEP * espeak.RATE)
+    count = max(1, len(samples) // hop)
+    padded = np.pad(samples, (hop, 2 * hop))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 3 * hop)[::hop][:count]
+    level = 10 * np.log10((frames.astype(np.float64) ** 2).mean(1) + 1e-9)
+    low, high = np.quantile(level, (0.05, 0.9))
+    low = max(low, high - 40)
+    return np.clip((level - low - 3) / max(0.6 * (high - low), 6.0), 0, 1)
+
+
+def _at_pace_of(speaking: float, text: str, language: str) -> espeak.Speech:
+    """The text in espeak's voice, as long as the recording speaks (s), as far as speed goes."""
+    said = espeak.speak(text, language, speed=160)
+    own = sum(p.end - p.start for p in said.phonemes if p.name)
+    speed = int(np.clip(160 * own / max(speaking, 0.1), 90, 320))
+    return said if abs(speed - 160) < 12 else espeak.speak(text, language, speed=speed)
+
+
+def _states(said: espeak.Speech, frames: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Frames of the voice in order, a pause put between words; which states are pauses."""
+    breaks = {round(w.start / STEP) for w in said.words}
+    silent = np.ones(frames, bool)
+    for p in said.phonemes:
+        if p.name:
+            silent[max(0, round(p.start / STEP) - 5) : round(p.end / STEP)] = False
+    states, pauses = [0], [True]
+    for k in range(frames):
+        if k in breaks and not pauses[-1]:
+            states.append(k)
+            pauses.append(True)
+        if silent[k]:  # the voice's own pauses are pauses of any length
+            if not pauses[-1]:
+                states.append(k)
+                pauses.append(True)
+            continue
+        states.append(k)
+        pauses.append(False)
+    if not pauses[-1]:
+        states.append(frames - 1)
+        pauses.append(True)
+    return np.array(states), np.array(pauses)
+
+
+def _distances(a: Floats, b: Floats) -> NDArray[np.float32]:
+    """Root mean square distance of all frames of a from all of b: float32 [shape=(len(a), len(b))]."""
+    square = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * (a @ b.T)
+    return np.sqrt(np.maximum(square, 0) / a.shape[1]).astype(np.float32)
+
+
+def _pin(
+    cost: NDArray[np.float32],
+    states: NDArray[np.intp],
+    pauses: NDArray[np.bool_],
+    said: espeak.Speech,
+    words: Sequence[Word],
+) -> None:
+    """Make it dear to say a word at another time than it was said."""
+    if len(words) != len(said.words):
+        raise UsageError(
+            "other words than the text's", found=f"{len(words)} words", expected=f"{len(said.words)}",
+            hint="numbers and abbreviations must be spelt as they are said",
+        )  # fmt: skip
+    times = np.arange(len(cost)) * STEP
+    for word, own in zip(words, said.words):
+        mine = (states >= round(own.start / STEP)) & (states < round(own.end / STEP)) & ~pauses
+        away = (times < word.start - 0.02) | (times > word.end + 0.02)
+        cost[np.ix_(away, mine)] += 5.0
+
+
+@cache
+def _warp() -> Any:
+    import numba
+
+    return numba.njit(cache=True)(_warp_python)
+
+
+def _warp_python(
+    cost: NDArray[np.float32], pauses: NDArray[np.bool_], dwell: np.float32, skip: np.float32
+) -> NDArray[np.int64]:
+    """State of each frame on the cheapest path from the first pause to the last [shape=(frames,)].
+
+    From frame to frame a path stays (and pays `dwell`, but in a pause), goes on, or skips one or two states
+    (and pays `skip` each, but for a pause).
+    """
+    frames, states = cost.shape
+    best = np.full(states, np.inf, np.float32)
+    back = np.zeros((frames, states), np.uint8)
+    best[0] = cost[0, 0]
+    best[1] = cost[0, 1]
+    for t in range(1, frames):
+        for s in range(states - 1, -1, -1):
+            price = best[s] if pauses[s] else best[s] + dwell
+            move = 0
+            fee = np.float32(0)
+            for step in range(1, 4):
+                if s - step < 0:
+                    break
+                if step > 1 and not pauses[s - step + 1]:
+                    fee += skip
+                if best[s - step] + fee < price:
+                    price = best[s - step] + fee
+                    move = step
+            best[s] = price + cost[t, s]
+            back[t, s] = move
+    path = np.zeros(frames, np.int64)
+    path[-1] = states - 1 if best[states - 1] <= best[states - 2] else states - 2
+    for t in range(frames - 1, 0, -1):
+        path[t - 1] = path[t] - back[t, path[t]]
+    return path
+
+
+def _read(
+    path: NDArray[np.int64],
+    states: NDArray[np.intp],
+    pauses: NDArray[np.bool_],
+    said: espeak.Speech,
+    seconds: float,
+    cost: float,
+) -> Alignment:
+    """Times in the recording of what the voice said."""
+    frames = np.arange(len(path))
+    sounding = ~pauses[path]
+    place = states[path][sounding]  # frame of the voice, rising
+    at = frames[sounding]
+    if not len(at):
+        raise FaceTwinError("the text is not in the sound", hint="is it the text of this recording?")
+
+    def first(time: float) -> float:
+        """When the recording comes to a time of the voice."""
+        k = min(int(np.searchsorted(place, round(time / STEP), "left")), len(at) - 1)
+        return float(at[k]) * STEP
+
+    def last(time: float) -> float:
+        """When the recording has left what the voice says before a time."""
+        k = max(int(np.searchsorted(place, round(time / STEP), "left")) - 1, 0)
+        return min(float(at[k] + 1) * STEP, seconds)
+
+    spoken = [p for p in said.phonemes if p.name]
+    phonemes: list[Phoneme] = []
+    for p in spoken:
+        start, end = first(p.start), last(p.end)
+        start = max(start, phonemes[-1].end if phonemes else 0.0)
+        end = max(end, start)
+        if phonemes and start - phonemes[-1].end > 1.5 * STEP:
+            phonemes.append(Phoneme("", phonemes[-1].end, start))
+        phonemes.append(Phoneme(p.name, start, end))
+    words = []
+    for w in said.words:
+        inside = [p for p in spoken if w.start - 1e-6 <= p.start < w.end - 1e-6]
+        if inside:
+            words.append(Word(w.text, first(inside[0].start), last(inside[-1].end)))
+    return Alignment(tuple(words), tuple(phonemes), cost)
