@@ -1,8 +1,9 @@
-"""``facetwin train speech``: the speech model from a tracked dataset."""
+"""``facetwin train speech``: the speech model from tracked datasets, of one talker or many."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,27 +23,36 @@ GRID = (
 class TrainSpeech:
     """Train the model that turns sound into the motion of lips, jaw and cheeks.
 
-    One talker a model: his rest face is what the motion counts from.
+    Motion counts from each talker's own rest face; the model keeps that of the first dataset's first talker.
     """
 
-    data: Path
-    """Dataset made by facetwin track."""
+    data: tuple[Path, ...]
+    """Datasets made by facetwin track or synth; each is heard equally often."""
     out: Path = Path("out/speech_80ms.safetensors")
     """Weights; a JSON with the same name says where they come from."""
     lookahead: int = 80
     """Sound known beyond a picture's time, ms: 0, 40 or 80."""
-    members: int = 2
+    members: int = 1
     """Networks whose answers are averaged."""
+    net: str = "conv"
+    """conv (convolutions) or gru (recurrent); facetwin train family has all others."""
     hidden: int = 192
+    layers: int = 6
     epochs: int = 50
-    batch: int = 12
-    """Pairs of clips a step."""
-    dropout: float = 0.35
+    minutes: float = 0.0
+    """Processor time for each member, whatever the epochs; 0: no such end."""
+    batch: int = 24
+    """Sequences of 6 s a step."""
+    dropout: float = 0.2
     silence: float = 0.12
-    """Share of sequences that are noise, hum, clicks or nothing: for them the face must rest."""
+    """Share of sequences that are noise, music, breath or nothing: for them the face must rest."""
+    augment: float = 0.8
+    """How much voice, room, noise, level and tempo are changed, 0 to 1."""
+    share: tuple[float, ...] = ()
+    """How often each dataset is heard, in the order of --data; by default equally often."""
     limit: int | None = None
-    """Use only the first so many clips (a trial)."""
-    workers: int = 2
+    """Use only the first so many clips of each dataset (a trial)."""
+    workers: int = 1
     """Processes; each trains a network of its own."""
     seed: int = 0
     source: str = GRID
@@ -58,36 +68,57 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
     import torch
 
     from facetwin.policies.dataset import load_clips
-    from facetwin.policies.speech import Shape
+    from facetwin.policies.speech_shape import Shape
     from facetwin.policies.speech_train import Training, train
 
-    shape = Shape(options.lookahead, options.members, options.hidden)
-    if min(options.members, options.hidden, options.epochs, options.batch, options.workers) < 1:
-        raise UsageError("members, hidden, epochs, batch and workers are at least 1", where="train speech")
-    if not 0 <= options.silence < 1:
-        raise UsageError("bad silence", where="train speech", found=options.silence, expected="0 to below 1")
+    numbers = (
+        options.members, options.hidden, options.layers, options.epochs, options.batch, options.workers
+    )  # fmt: skip
+    if min(numbers) < 1:
+        raise UsageError(
+            "members, hidden, layers, epochs, batch and workers are at least 1", where="train speech"
+        )
+    for name in ("silence", "augment"):
+        value = getattr(options, name)
+        if not 0 <= value <= 1 - (name == "silence") * 1e-9:
+            raise UsageError(f"bad {name}", where="train speech", found=value, expected="0 to 1")
+    if options.share and (len(options.share) != len(options.data) or min(options.share) <= 0):
+        raise UsageError(
+            "bad share", where="train speech", found=options.share, expected=f"{len(options.data)} above 0"
+        )
+    shape = Shape(
+        options.lookahead, options.members, options.hidden, options.layers, net=options.net, leveled=True
+    )
     torch.set_num_threads(1)
     training = Training(
-        epochs=options.epochs, batch=options.batch, dropout=options.dropout, silence=options.silence,
-        seed=options.seed,
+        epochs=options.epochs, seconds=60 * options.minutes, batch=options.batch, dropout=options.dropout,
+        silence=options.silence, augment=options.augment, seed=options.seed,
     )  # fmt: skip
-    clips = load_clips(options.data, options.limit)
+    datasets = [load_clips(folder, options.limit) for folder in options.data]
     last: dict[int, dict[str, float]] = {}
     began = time.monotonic()
-    with Progress("training", total=options.members * options.epochs, unit="epochs") as progress:
+    keep = options.out.with_suffix(".members")
+    with Progress("training", total=options.members, unit="networks") as progress:
 
         def report(row: dict[str, float]) -> None:
             last[int(row["member"])] = row
-            progress.update(sum(each["epoch"] for each in last.values()))
+            progress.update(sum(each["done"] for each in last.values()))
 
-        model = train(clips, shape, training, workers=options.workers, report=report)
+        model = train(
+            datasets, shape, training, workers=options.workers, report=report, share=options.share or None,
+            keep=keep,
+        )  # fmt: skip
     held = [
-        {k: round(v, 5) for k, v in row.items() if k in ("loss", "lips", "corr", "shut")}
+        {k: round(v, 5) for k, v in row.items() if k in ("step", "loss", "lips", "corr", "shut", "seconds")}
         for row in last.values()
     ]
+    heard = ", ".join(
+        f"{folder.name} {len(clips)} clips of {len({clip.talker for clip in clips})} talkers"
+        for folder, clips in zip(options.data, datasets)
+    )
     sidecar: dict[str, object] = {
         "model": "speech",
-        "data": f"{options.source}; {len(clips)} clips",
+        "data": f"{options.source}; {heard}",
         "licence": options.licence,
         **provenance(),
         "seed": options.seed,
@@ -97,6 +128,7 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
         "scores": {"held out of the training clips, each member": held},
     }
     model.save(options.out, sidecar)
+    shutil.rmtree(keep, ignore_errors=True)
     return model.sidecar
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from facetwin.policies import logmel
 from facetwin.policies.dataset import Clip
-from facetwin.policies.speech import POINTS, ROWS, STEP
+from facetwin.policies.speech_shape import POINTS, ROWS, STEP
 from facetwin.twin.landmarks import indices
 
 Floats = NDArray[np.float32]

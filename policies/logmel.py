@@ -2,7 +2,7 @@
 
 Strictly causal: row j is heard when sample 320 (j + 1) is, and looks at the 640 samples before that
 (zeros before the start). The reference is fixed (full scale = 0 dB) and so is the floor, so that a
-stream and the whole recording give the same rows.
+stream and the whole recording give the same rows. `Level` takes the talker's own loudness out of them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,34 @@ BANDS = 80
 HOP = 320
 WINDOW = 640
 LOWEST, HIGHEST = 90.0, 7600.0
-#: quietest value, dB: about what 16-bit silence with dither gives
+#: quietest value, dB
 FLOOR = -90.0
+#: the same where loudness is taken out afterwards: below what 16-bit silence with dither gives
+DEEP = -115.0
 
 Floats = NDArray[np.float32]
 
 
-def log_mel(samples: ArrayLike) -> Floats:
+def log_mel(samples: ArrayLike, floor: float = FLOOR) -> Floats:
     """Log-mel of a whole recording: float [shape=(n,)] -> float32 [shape=(n // 320, 80), dB]."""
-    return LogMel().push(samples)
+    return LogMel(floor).push(samples)
+
+
+def other_voice(samples: ArrayLike, pitch: float, floor: float = DEEP) -> Floats:
+    """Log-mel of the same said by a smaller (`pitch` > 1) or larger talker, in the same time.
+
+    The sound is resampled, which moves pitch and formants, and windows of the usual length are taken at
+    the places that the usual hop has come to: row j still ends at 320 (j + 1) of the original. Made for
+    training: a row may look a window's stretch (some ms) further back or forth than `log_mel`'s.
+    """
+    import soxr
+
+    x = np.asarray(samples, np.float32)
+    rows = len(x) // HOP
+    y = soxr.resample(x, RATE * pitch, RATE)  # len(x) / pitch samples
+    ends = np.round(np.arange(1, rows + 1) * HOP / pitch).astype(np.intp)
+    padded = np.concatenate([np.zeros(WINDOW, np.float32), y, np.zeros(WINDOW, np.float32)])
+    return _decibels(np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[ends], floor)
 
 
 class LogMel:
@@ -41,7 +60,8 @@ class LogMel:
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, floor: float = FLOOR) -> None:
+        self.floor = floor
         self.reset()
 
     def reset(self) -> None:
@@ -64,14 +84,52 @@ class LogMel:
         if not rows:
             return np.zeros((0, BANDS), np.float32)
         frames = np.lib.stride_tricks.sliding_window_view(held, WINDOW)[: rows * HOP : HOP]  # (rows, 640)
-        window, bank = _tables()
-        out = np.empty((rows, BANDS), np.float32)
-        for start in range(0, rows, 512):
-            part = frames[start : start + 512]
-            spectrum = np.fft.rfft(part * window)  # (rows, 321)
-            power = spectrum.real**2 + spectrum.imag**2
-            out[start : start + 512] = 10 * np.log10(np.maximum(_rowwise(power, bank), 10 ** (FLOOR / 10)))
+        return _decibels(frames, self.floor)
+
+
+class Level:
+    """Running loudness of a talker, dB: what is subtracted so that quiet and loud speech look alike.
+
+    The power over all bands, smoothed over 100 ms, with its peaks held and let down by `FALL` a second:
+    it is there with the first syllable, forgets a shout in some seconds, and never goes below `LEAST`, so
+    that silence stays silence. Causal; fed in pieces it gives the same.
+    """
+
+    FALL = 8.0  #: dB a second
+    LEAST = -72.0  #: dB; speech of ordinary loudness has about -40
+    #: what lies further below the level than this is silence, dB
+    DEPTH = 45.0
+    _KEEP = 0.8  # of the smoothed power, a row
+
+    def __init__(self) -> None:
+        self._power: NDArray[np.float64] | float = 0.0
+        self._peak: NDArray[np.float64] | float = self.LEAST
+
+    def push(self, rows: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Level at each row: (..., R, 80) dB -> (..., R) dB."""
+        each = np.power(10.0, np.asarray(rows, np.float64) / 10).mean(-1)
+        out = np.empty_like(each)
+        for k in range(each.shape[-1]):
+            self._power = self._KEEP * self._power + (1 - self._KEEP) * each[..., k]
+            now = 10 * np.log10(self._power + 1e-12)
+            self._peak = np.maximum(np.maximum(now, self._peak - self.FALL * HOP / RATE), self.LEAST)
+            out[..., k] = self._peak
         return out
+
+    def relative(self, rows: NDArray[np.floating]) -> Floats:
+        """Rows with the level taken out, -`DEPTH` and up: (..., R, 80) dB -> float32, the same shape."""
+        return np.maximum(rows - self.push(rows)[..., None], -self.DEPTH).astype(np.float32)
+
+
+def _decibels(frames: NDArray[np.floating], floor: float) -> Floats:
+    """Log-mel of windows of sound (rows, 640) -> (rows, 80)."""
+    window, bank = _tables()
+    out = np.empty((len(frames), BANDS), np.float32)
+    for start in range(0, len(frames), 512):
+        spectrum = np.fft.rfft(frames[start : start + 512] * window)  # (rows, 321)
+        power = spectrum.real**2 + spectrum.imag**2
+        out[start : start + 512] = 10 * np.log10(np.maximum(_rowwise(power, bank), 10 ** (floor / 10)))
+    return out
 
 
 def _rowwise(power: NDArray[np.float64], bank: NDArray[np.float64]) -> NDArray[np.float64]:

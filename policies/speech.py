@@ -1,7 +1,8 @@
 """The speech model: sound to the displacement of lips, jaw and cheeks, causally, at 25 fps.
 
-A small ensemble of recurrent networks, each: the last 200 ms of log-mel -> two linear layers -> GRU ->
-displacement of the 63 points of `speech63` from the talker's rest, in u. Its outputs are averaged.
+A small ensemble of networks, each: the last rows of log-mel -> displacement of the 63 points of `speech63`
+from the talker's rest, in u. Their outputs are averaged. What a network is made of is in `speech_nets` (a
+recurrent one, a convolutional one) and `audio2landmark` (the seeds' family, which may hear through `apc`).
 Not here: head, eyes and brows (they do not come from sound), and the rest face itself, which a caller
 adds. With look-ahead L, picture k, shown from k / 25 s on, is made of the sound up to k / 25 s + L.
 
@@ -11,7 +12,7 @@ Training is in `speech_train`, the file format in `weights`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,83 +23,49 @@ from torch import Tensor, nn
 
 from facetwin import assets
 from facetwin.policies import logmel, weights
+from facetwin.policies.apc import APC, APCShape
+from facetwin.policies.audio2landmark import SliceNet
+from facetwin.policies.speech_nets import ConvNet, SpeechNet
+from facetwin.policies.speech_shape import FPS as FPS
+from facetwin.policies.speech_shape import POINTS, ROWS, STEP, Shape, standardised, windows
 from facetwin.twin.errors import FaceTwinError, UsageError
-from facetwin.twin.landmarks import indices
 
-FPS = 25
-#: samples of sound a picture
-STEP = logmel.RATE // FPS
-ROWS = STEP // logmel.HOP
-POINTS = len(indices("speech63"))
-#: log-mel is shifted and scaled by these before the network, dB
-CENTRE, SPREAD = -55.0, 20.0
-#: the network's outputs are in units of this, u
-SCALE = 0.05
-LOOKAHEADS = (0, 40, 80)
+#: an offline model attends over so many pictures at once, and drops so many at inner edges
+BLOCK, EDGE = 750, 50
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of the ensemble; they travel in the sidecar of the weights."""
-
-    lookahead: int = 80
-    """Sound known beyond a picture's time, ms: 0, 40 or 80."""
-    members: int = 1
-    hidden: int = 192
-    layers: int = 2
-    context: int = 10
-    """Rows of log-mel (20 ms each) that a step sees at once."""
-    front: int = 160
-
-    def __post_init__(self) -> None:
-        if self.lookahead not in LOOKAHEADS:
-            raise UsageError("no such look-ahead", found=self.lookahead, expected="0, 40 or 80 ms")
-
-    @property
-    def ahead(self) -> int:
-        """Look-ahead in pictures."""
-        return self.lookahead * FPS // 1000
+def make_net(shape: Shape, dropout: float = 0.0) -> nn.Module:
+    """An untrained network of that shape."""
+    return {"gru": SpeechNet, "conv": ConvNet, "slice": SliceNet}[shape.net](shape, dropout)
 
 
-class SpeechNet(nn.Module):
-    """One member. Input: windows of log-mel; output: displacement in u."""
+class Ears:
+    """Sound in pieces of any size in, what the networks of a shape hear out: rows of features.
 
-    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.front = nn.Sequential(
-            nn.Linear(shape.context * logmel.BANDS, shape.front),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(shape.front, shape.front),
-            nn.GELU(),
-            nn.Dropout(dropout),
-        )
-        self.gru = nn.GRU(
-            shape.front,
-            shape.hidden,
-            shape.layers,
-            batch_first=True,
-            dropout=dropout if shape.layers > 1 else 0,
-        )
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(shape.hidden, POINTS * 2))
-
-    def forward(self, windows: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, T, context * 80) -> (B, T, 63, 2) in u, and the state after the last step."""
-        x = self.front(windows)  # (B, T, front)
-        x, state = self.gru(x, state)  # (B, T, hidden)
-        return self.head(x).unflatten(-1, (POINTS, 2)) * SCALE, state
-
-
-def windows(rows: Tensor, context: int) -> Tensor:
-    """Log-mel in dB (B, R, 80) to network input (B, (R - context) // 2 + 1, context * 80), one a picture.
-
-    The caller puts the history (or silence) of `context` - 2 rows in front.
+    Log-mel, with the talker's running loudness taken out, put through APC where the shape has one. The
+    silence before sample 0 that the first picture hears comes first.
     """
-    x = (rows - CENTRE) / SPREAD
-    x = x.unfold(1, context, ROWS)  # (B, T, 80, context)
-    return x.transpose(2, 3).flatten(2)  # (B, T, context * 80)
+
+    def __init__(self, shape: Shape, apc: APC | None = None) -> None:
+        self._shape, self._apc = shape, apc
+        self._mel = logmel.LogMel(shape.floor)
+        self._level = logmel.Level()
+        self._state: Tensor | None = None
+        self._begun = False
+
+    def push(self, samples: ArrayLike) -> Tensor:
+        """Rows that these samples complete: (R, features)."""
+        rows = self._mel.push(samples)
+        if not self._begun:
+            history = np.full((self._shape.history, logmel.BANDS), self._shape.floor, np.float32)
+            rows, self._begun = np.concatenate([history, rows]), True
+        x = torch.from_numpy(standardised(rows, self._shape, self._level))
+        if self._apc is None or not len(x):
+            return x if self._apc is None else x.new_zeros((0, self._apc.width))
+        y, self._state = self._apc.hear(x[None], self._state)
+        return y[0]
 
 
 class SpeechModel:
@@ -112,36 +79,47 @@ class SpeechModel:
     """
 
     def __init__(
-        self, shape: Shape, nets: Iterable[SpeechNet], rest: ArrayLike, sidecar: dict[str, Any] | None = None
+        self,
+        shape: Shape,
+        nets: Iterable[nn.Module],
+        rest: ArrayLike,
+        sidecar: dict[str, Any] | None = None,
+        apc: APC | None = None,
     ) -> None:
+        if (apc is None) != (shape.apc == (0, 0)):
+            raise FaceTwinError(
+                "shape and APC do not go together", found=shape.apc, expected=apc and apc.shape
+            )
         self.shape = shape
         self.nets = [net.eval() for net in nets]
+        self.apc = apc
         self.rest: Floats = np.asarray(rest, np.float32)
         self.sidecar = sidecar or {}
 
     @classmethod
     def load(cls, source: str | Path | int = 80) -> SpeechModel:
         """From a weights file, or the shipped weights of a look-ahead in ms."""
-        path = (
-            assets.path("weights", f"speech_{source}ms.safetensors")
-            if isinstance(source, int)
-            else Path(source)
-        )
+        path = cls.shipped(source) if isinstance(source, int) else Path(source)
         tensors, sidecar = weights.load_weights(path)
         try:
-            shape = Shape(**sidecar["shape"])
-            nets = [SpeechNet(shape) for _ in range(shape.members)]
-        except (KeyError, TypeError) as why:
+            shape = Shape(**{**sidecar["shape"], "apc": tuple(sidecar["shape"].get("apc", (0, 0)))})
+            nets = [make_net(shape) for _ in range(shape.members)]
+            apc = APC(APCShape(*shape.apc)) if shape.apc != (0, 0) else None
+        except (KeyError, TypeError, UsageError) as why:
             raise FaceTwinError(
                 "not weights of a speech model", where=path, found=f"sidecar without {why}", hint="train one"
             ) from None
         expect = {"rest": (POINTS, 2)}
         for k, net in enumerate(nets):
             expect |= {f"{k}.{name}": tuple(value.shape) for name, value in net.state_dict().items()}
+        if apc is not None:
+            expect |= {f"apc.{name}": tuple(value.shape) for name, value in apc.state_dict().items()}
         weights.check_shapes(tensors, expect, path)
         for k, net in enumerate(nets):
             net.load_state_dict({name: torch.from_numpy(tensors[f"{k}.{name}"]) for name in net.state_dict()})
-        return cls(shape, nets, tensors["rest"], sidecar)
+        if apc is not None:
+            apc.load_state_dict({name: torch.from_numpy(tensors[f"apc.{name}"]) for name in apc.state_dict()})
+        return cls(shape, nets, tensors["rest"], sidecar, apc)
 
     @staticmethod
     def shipped(lookahead: int = 80) -> Path:
@@ -155,13 +133,17 @@ class SpeechModel:
             tensors |= {
                 f"{k}.{name}": value.detach().cpu().numpy() for name, value in net.state_dict().items()
             }
+        if self.apc is not None:
+            tensors |= {
+                f"apc.{name}": value.detach().numpy() for name, value in self.apc.state_dict().items()
+            }
         self.sidecar = {**sidecar, "shape": asdict(self.shape)}
         weights.save_weights(path, tensors, self.sidecar)
 
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return sum(p.numel() for net in self.nets for p in net.parameters())
+        return sum(p.numel() for net in (*self.nets, self.apc) if net is not None for p in net.parameters())
 
     def __call__(self, samples: ArrayLike) -> Floats:
         """Displacement for a whole recording: float [shape=(n,)], 16 kHz -> float32 [shape=(T, 63, 2), u].
@@ -192,48 +174,76 @@ class SpeechModel:
 
 
 class SpeechStream:
-    """Sound in pieces of any size in, pictures out as soon as their look-ahead has been heard."""
+    """Sound in pieces of any size in, pictures out as soon as their look-ahead has been heard.
+
+    An offline model's pictures come 30 s at a time, or all at the end.
+    """
 
     def __init__(self, model: SpeechModel) -> None:
         self._model = model
+        self._face = torch.from_numpy(model.rest)[None]
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: the next sample is sample 0."""
-        shape = self._model.shape
-        self._mel = logmel.LogMel()
-        history = shape.context - ROWS * shape.ahead  # rows of silence before sample 0 that picture 0 hears
-        self._rows = np.full((history, logmel.BANDS), logmel.FLOOR, np.float32)
-        self._states: list[Tensor | None] = [None] * len(self._model.nets)
+        self._ears = Ears(self._model.shape, self._model.apc)
+        self._rows = torch.zeros(0, self._model.shape.features)
+        self._states: list[Any] = [None] * len(self._model.nets)
         self._heard = 0  # samples
         self._made = 0  # pictures
+        self._skip = 0  # pictures at the beginning of `_rows` that were given out (offline)
 
     def push(self, samples: ArrayLike) -> Floats:
         """Pictures that these samples complete, float32 [shape=(k, 63, 2), u]; k may be 0."""
         samples = np.asarray(samples, np.float32)
+        self._rows = torch.cat([self._rows, self._ears.push(samples)])
         self._heard += len(samples)
-        return self._advance(self._mel.push(samples))
+        return self._offline(EDGE) if self._model.shape.offline else self._advance()
 
     def finish(self) -> Floats:
         """The last pictures, whose look-ahead reaches beyond the end (silence follows)."""
-        missing = -(-self._heard // STEP) - self._made
-        return self._advance(self._mel.push(np.zeros((missing + 3) * STEP, np.float32)))
+        silence = np.zeros((self._model.shape.ahead + 3) * STEP, np.float32)
+        self._rows = torch.cat([self._rows, self._ears.push(silence)])
+        if not self._model.shape.offline:
+            return self._advance()
+        return np.concatenate([self._offline(EDGE), self._offline(0)])
 
-    def _advance(self, rows: Floats) -> Floats:
-        context = self._model.shape.context
-        held = np.concatenate([self._rows, rows])
-        begun = -(-self._heard // STEP)  # no picture before its first sample
-        steps = min((len(held) - context) // ROWS + 1, begun - self._made)
-        self._rows = held[max(0, steps) * ROWS :]
-        if steps <= 0:
+    def _ready(self) -> int:
+        """Pictures that what is held is enough for; none before its first sample."""
+        begun = -(-self._heard // STEP) - self._made + self._skip
+        return max(0, min((len(self._rows) - self._model.shape.context) // ROWS + 1, begun))
+
+    def _advance(self) -> Floats:
+        steps = self._ready()
+        if not steps:
             return np.zeros((0, POINTS, 2), np.float32)
+        out = self._answer(steps)
+        self._rows = self._rows[steps * ROWS :]
+        self._made += steps
+        return out
+
+    def _offline(self, edge: int) -> Floats:
+        """Blocks of pictures, each with `EDGE` more on both sides where there are any; `edge` 0: the rest."""
+        done = [np.zeros((0, POINTS, 2), np.float32)]
+        while self._ready() >= (BLOCK if edge else self._skip + 1):
+            steps = min(self._ready(), BLOCK)
+            out = self._answer(steps)[self._skip : steps - edge]
+            done.append(out)
+            self._made += len(out)
+            keep = max(0, steps - edge - EDGE)  # pictures to forget
+            self._skip = steps - edge - keep
+            self._rows = self._rows[keep * ROWS :]
+            if not edge:
+                break
+        return np.concatenate(done)
+
+    def _answer(self, steps: int) -> Floats:
+        context = self._model.shape.context
         with torch.inference_mode():
-            x = windows(
-                torch.from_numpy(held[None, : context + (steps - 1) * ROWS]), context
-            )  # (1, steps, ·)
+            x = windows(self._rows[None, : context + (steps - 1) * ROWS], context)  # (1, steps, ·)
             total = torch.zeros(steps, POINTS, 2)
             for k, net in enumerate(self._model.nets):
-                y, self._states[k] = net(x, self._states[k])
+                y, self._states[k] = net(x, self._states[k], self._face)
                 total += y[0]
-        self._made += steps
-        return (total / len(self._model.nets)).numpy()
+            total *= self._model.shape.gain / len(self._model.nets)
+        return total.numpy()

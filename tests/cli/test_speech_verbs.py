@@ -64,8 +64,8 @@ def test_track_says_why_not(nobody: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_train_and_score(tracked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = tmp_path / "w.safetensors"
-    small = ["--members", "1", "--hidden", "8", "--epochs", "1", "--batch", "2", "--workers", "1"]
-    assert main(["train", "speech", "--data", str(tracked), "--out", str(weights), *small]) == 0
+    small = ["--hidden", "8", "--layers", "2", "--epochs", "1", "--batch", "2"]
+    assert main(["train", "speech", "--data", str(tracked), str(tracked), "--out", str(weights), *small]) == 0
     sidecar = json.loads(weights.with_suffix(".json").read_text())
     assert {"data", "licence", "command", "commit", "seed", "scores", "shape"} <= set(sidecar)
     capsys.readouterr()

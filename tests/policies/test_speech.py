@@ -10,7 +10,8 @@ import torch
 
 from facetwin import assets
 from facetwin.policies import audio, speech
-from facetwin.policies.speech import POINTS, STEP, Shape, SpeechModel, SpeechNet
+from facetwin.policies.apc import APC, APCShape
+from facetwin.policies.speech import POINTS, STEP, Shape, SpeechModel, SpeechNet, make_net
 from facetwin.policies.speech_train import LOWER, UPPER, network_input
 from facetwin.twin.errors import FaceTwinError, UsageError
 
@@ -21,6 +22,86 @@ def small(lookahead: int, members: int = 2) -> SpeechModel:
     torch.manual_seed(0)
     shape = Shape(lookahead, members, hidden=16, front=12)
     return SpeechModel(shape, [SpeechNet(shape) for _ in range(members)], np.zeros((POINTS, 2)))
+
+
+#: one of each kind; slices and attention included
+KINDS = {
+    "gru": Shape(80, 2, hidden=16, front=12),
+    "conv": Shape(80, 2, hidden=16, layers=6, net="conv", leveled=True),
+    "lstm": Shape(80, 1, hidden=16, layers=2, context=13, net="slice", leveled=True),
+    "luong": Shape(40, 1, 16, 2, 26, net="slice", leveled=True, apc=(2, 8), pool="max", attention="luong"),
+    "offline": Shape(80, 1, 16, 2, 26, net="slice", leveled=True, pool="sum", attention="transformer"),
+}
+
+
+def of_kind(name: str) -> SpeechModel:
+    torch.manual_seed(0)
+    shape = KINDS[name]
+    apc = APC(APCShape(*shape.apc)).eval() if shape.apc != (0, 0) else None
+    rest = np.random.default_rng(0).normal(0, 0.3, (POINTS, 2))
+    return SpeechModel(shape, [make_net(shape) for _ in range(shape.members)], rest, apc=apc)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("samples", [STEP + 1, 20_000])
+def test_every_kind_is_the_same_streamed_and_whole(kind: str, samples: int) -> None:
+    model = of_kind(kind)
+    sound = noise(2)[:samples]
+    whole = model(sound)
+    assert whole.shape == (-(-samples // STEP), POINTS, 2)
+    for size in (500, 7000):
+        joined = np.concatenate(list(model.iterate(sound[k : k + size] for k in range(0, samples, size))))
+        assert np.abs(joined - whole).max(initial=0) < 1e-5
+
+
+def test_an_offline_model_says_long_things_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "BLOCK", 60)
+    monkeypatch.setattr(speech, "EDGE", 15)
+    model = of_kind("offline")
+    sound = noise(6.5)
+    whole = model(sound)
+    assert len(whole) == -(-len(sound) // STEP)
+    pieces = list(model.iterate(sound[k : k + 4000] for k in range(0, len(sound), 4000)))
+    assert len(pieces) > 2
+    assert np.abs(np.concatenate(pieces) - whole).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_there_and_back(kind: str, tmp_path: Path) -> None:
+    model = of_kind(kind)
+    model.save(tmp_path / "w.safetensors", SIDECAR)
+    again = SpeechModel.load(tmp_path / "w.safetensors")
+    assert again.shape == model.shape
+    assert again.parameters == model.parameters
+    assert np.array_equal(again(noise(1)), model(noise(1)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_trained_on_what_it_is_used_with(kind: str) -> None:
+    model = of_kind(kind)
+    sound = noise(1)
+    rows = torch.from_numpy(speech.logmel.log_mel(sound, model.shape.floor))[None]
+    with torch.inference_mode():
+        x = network_input(rows, model.shape, model.apc)
+        nets = [net(x, None, torch.from_numpy(model.rest)[None])[0][0] for net in model.nets]
+    trained, used = torch.stack(nets).mean(0).numpy(), model(sound)
+    assert trained.shape == used.shape
+    if not model.shape.offline:  # at the end training pads with the floor, use with silence
+        assert np.abs(trained[:-2] - used[:-2]).max() < 1e-5
+
+
+def test_loudness_is_taken_out() -> None:
+    model = of_kind("conv")
+    sound = np.concatenate([noise(1, 0.3), noise(0.5, 1e-2)])  # below -72 dB all is silence
+    normal = model(sound)
+    for decibels in (-30, -12, 10):
+        assert np.abs(model(sound * 10 ** (decibels / 20)) - normal).max() < 1e-4
+
+
+@pytest.mark.parametrize("value", [{"net": "rnn"}, {"pool": "x"}, {"attention": "x"}, {"context": 2}])
+def test_no_such_shape(value: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        Shape(**value)  # type: ignore[arg-type]
 
 
 def noise(seconds: float, level: float = 0.1) -> np.ndarray:
