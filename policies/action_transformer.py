@@ -62,13 +62,13 @@ class ActionNet(nn.Module):
         self.see = nn.Linear(features, wide)
         self.move = nn.Linear(shape.motors, wide)
         self.when = nn.Parameter(0.02 * torch.randn(PAST + NOW, wide))
-        options = {"dropout": 0.0, "batch_first": True, "norm_first": True}
-        self.encoder = nn.ModuleList(
-            nn.TransformerEncoderLayer(wide, shape.heads, 2 * wide, **options) for _ in range(shape.layers)
-        )
-        self.decoder = nn.ModuleList(
-            nn.TransformerDecoderLayer(wide, shape.heads, 2 * wide, **options) for _ in range(shape.layers)
-        )
+
+        def layer(kind: Any) -> nn.Module:
+            out: nn.Module = kind(wide, shape.heads, 2 * wide, 0.0, batch_first=True, norm_first=True)
+            return out
+
+        self.encoder = nn.ModuleList(layer(nn.TransformerEncoderLayer) for _ in range(shape.layers))
+        self.decoder = nn.ModuleList(layer(nn.TransformerDecoderLayer) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(wide)
         self.out = nn.Linear(wide, shape.motors)
         self.mean: Tensor

@@ -1,0 +1,202 @@
+"""`facetwin train transformer`: the facial action transformer, from filmed babble and its own rollouts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from facetwin.cli.progress import Progress
+from facetwin.twin.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from facetwin.policies.controllers import ReferenceClip
+    from facetwin.policies.dataset import Clip
+    from facetwin.policies.vae import Vae
+    from facetwin.twin.spec import RigSpec
+
+DREAMING = 4000  # steps of the self-model of pictures
+PILE = 15  # clips that the gradient inverse takes at once
+
+
+@dataclass(frozen=True)
+class TrainTransformer:
+    """Learn commands from pictures (or sound): babble first, then own rollouts; prints both errors.
+
+    Filmed babble is kept in --cache and goes on where it was stopped. With --speech the ways of babble are
+    partly spoken, and reference videos of these clips are lessons, too.
+    """
+
+    inputs: str = "latents"
+    """what the net is shown: latents of lip crops, or speech (what the speech model makes of the sound)"""
+    speech: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """dataset of tracked talking people (facetwin track): spoken babble and reference lessons"""
+    clips: int = 300
+    """clips of it"""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """weights to write; default: the shipped ones of this rig"""
+    rig: str = "face26"
+    """rig table that babbles"""
+    vae: Path | None = None
+    """encoder of the lip crops; default: the shipped one of this rig"""
+    ways: int = 600
+    """ways of 64 pictures that are filmed"""
+    others: int = 0
+    """ways more that other bodies, cameras and lights film (randomised training)"""
+    dreams: int = 3000
+    """ways more that the self-model of pictures imagines"""
+    steps: int = 3000
+    """lessons"""
+    cache: Path = Path(".cache/action")
+    """where filmed babble is kept"""
+    seed: int = 0
+    """of everything random"""
+    json: bool = False
+    """print the scores as JSON"""
+
+
+def run(options: TrainTransformer) -> int:
+    """Film, train, score on ways not trained on, write the weights."""
+    import torch
+
+    from facetwin import assets
+    from facetwin.policies import action_data, action_train, image_self
+    from facetwin.policies.action_transformer import INPUTS, save, vae_hash
+    from facetwin.policies.felt_face import FeltFace
+    from facetwin.policies.vae import Vae
+    from facetwin.policies.weights import provenance
+    from facetwin.twin.spec import load_rig
+
+    torch.set_num_threads(1)
+    if options.inputs not in INPUTS:
+        raise UsageError("no such input", where="--inputs", found=options.inputs,
+                         expected="one of " + ", ".join(INPUTS))  # fmt: skip
+    if options.ways < 100:
+        raise UsageError("too few ways to split", where="--ways", found=options.ways, expected="100 or more")
+    spec = load_rig(options.rig)
+    encoder = options.vae or assets.path("weights", f"vae_{spec.name}.safetensors")
+    vae = Vae.load(encoder)
+    clips = _clips(options)
+    spoken = _spoken(options, spec, clips)
+    rest = FeltFace(spec).rest.numpy()
+
+    def filmed(name: str, count: int, bodies: int, seed: int) -> action_data.ActionData:
+        folder = options.cache / name
+        with Progress(f"filming {name}", total=count, unit="ways") as bar:
+            action_data.film(
+                folder, spec, count, spoken=spoken, bodies=bodies, seed=seed, progress=bar.advance
+            )
+        with Progress(f"encoding {name}", total=count, unit="ways") as bar:
+            return action_data.read(folder, vae, count, bar.advance)
+
+    own = filmed("own", options.ways, 0, options.seed)
+    lived, check, test = own.split()
+    with Progress("learning what commands look like", total=DREAMING) as bar:
+        known = image_self.fit(lived, check, steps=DREAMING, seed=options.seed, progress=bar.advance)
+    parts = [lived]
+    if options.dreams:
+        parts.append(image_self.dream(known, spec, options.dreams, spoken=spoken, seed=options.seed + 2))
+    if options.others:
+        parts.append(
+            filmed("others", options.others, max(1, options.others // 4), options.seed + 1).split()[0]
+        )
+    babble = action_train.babble_lessons(action_data.join(parts), options.inputs, rest)
+    wanted = _references(options, spec, clips, vae, encoder)
+    references = action_train.reference_lessons(wanted, options.inputs, rest) if wanted else None
+    settings = action_train.Training(steps=options.steps, seed=options.seed)
+    with Progress("training the transformer", total=options.steps) as bar:
+        net = action_train.train(
+            spec, babble, references, inputs=options.inputs, self_image=known.net, options=settings,
+            progress=bar.advance,
+        )  # fmt: skip
+    errors = action_train.command_errors(net, action_train.babble_lessons(test, options.inputs, rest), spec)
+    scores = {
+        "commands_on_unseen_ways": errors,
+        "rollout_to_teacher_forced": errors["free rollout"] / errors["teacher-forced"],
+        "self_image": {"latents_std": known.latents, "lips_u": known.points},
+    }
+    path = options.out or assets.path("weights", f"transformer_{options.inputs}_{spec.name}.safetensors")
+    save(path, net, {
+        "kind": "action transformer",
+        "data": _told(options, own, wanted),
+        "licence": "Apache-2.0; GRID audiovisual sentence corpus (Cooke et al. 2006), CC BY 4.0",
+        **provenance(),
+        "seed": options.seed,
+        "rig": spec.name, "rig_hash": spec.hash, "motors": list(spec.names),
+        "vae": vae_hash(encoder) if options.inputs == "latents" else "",
+        "training": asdict(settings),
+        "scores": scores,
+    })  # fmt: skip
+    if options.json:
+        print(json.dumps({"weights": str(path), "scores": scores}))
+        return 0
+    print(
+        f"{len(test)} unseen ways of {test.commands.shape[1]} pictures; mean error of a command, range 0..1"
+    )
+    for name, error in errors.items():
+        print(f"  {name:32}{error:8.4f}")
+    print(f"  free rollout / teacher-forced   {scores['rollout_to_teacher_forced']:8.3f}")
+    print(f"wrote {path}")
+    return 0
+
+
+def _clips(options: TrainTransformer) -> list[Clip]:
+    from facetwin.policies.dataset import load_clips
+
+    return load_clips(options.speech, options.clips) if options.speech is not None else []
+
+
+def _spoken(options: TrainTransformer, spec: RigSpec, clips: list[Clip]) -> list[NDArray[np.float32]]:
+    """Commands that follow the tracked people, by the gradient inverse; kept in the cache."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    from facetwin.policies.gradient_inverse import Descent, GradientInverse
+
+    if not clips:
+        return []
+    kept = options.cache / f"spoken-{spec.hash[:12]}-{len(clips)}.safetensors"
+    if not kept.exists():
+        teacher, out = GradientInverse(spec, Descent(steps=60)), []
+        wanted = [_on_robot(clip) for clip in clips]
+        with Progress("following people", total=len(clips), unit="clips") as bar:
+            for k in range(0, len(wanted), PILE):
+                out += teacher.many(wanted[k : k + PILE])
+                bar.advance(len(wanted[k : k + PILE]))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_name(kept.name + ".part")
+        save_file({f"{k:05d}": one for k, one in enumerate(out)}, part)
+        part.replace(kept)
+    tables = load_file(kept)
+    return [np.asarray(tables[name]) for name in sorted(tables)]
+
+
+def _on_robot(clip: Clip) -> ReferenceClip:
+    """A person's motion on the robot's face at rest."""
+    import numpy as np
+
+    from facetwin.policies.controllers import ReferenceClip, rest_face
+    from facetwin.policies.speech import SpeechModel
+    from facetwin.twin.landmarks import indices
+
+    ids, rest = indices("speech63"), SpeechModel.load(80).rest
+    face = np.repeat(rest_face()[None], len(clip), 0)
+    face[:, ids, :2] += clip.landmarks[:, ids, :2] - rest
+    return ReferenceClip(clip.name, face, samples=clip.samples)
+
+
+def _references(
+    options: TrainTransformer, spec: RigSpec, clips: list[Clip], vae: Vae, encoder: Path
+) -> list[ReferenceClip]:
+    """The ideal robot saying the clips."""
+    return []
+
+
+def _told(options: TrainTransformer, own: Any, wanted: list[ReferenceClip]) -> str:
+    return f"{len(own)} filmed ways, {options.dreams} dreamt, {len(wanted)} references"
