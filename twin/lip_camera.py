@@ -73,6 +73,9 @@ class LipCamera:
         The learned skin, of the rig's own material; or the shell, a hundred times slower, of any material.
     noise : bool
         Whether pictures have the camera's noise; the same for the same seed and the same order of calls.
+    unsteady : float, u
+        How far crops are misplaced, standard deviation in each direction (and, relative, in size): with it
+        they are like those of a tracker's landmarks, which jitter. In the same order, the same again.
     samples : 4 or 1
         Samples a pixel; rigs look with four.
     """
@@ -84,6 +87,7 @@ class LipCamera:
         *,
         solver: str = "fast",
         noise: bool = False,
+        unsteady: float = 0.0,
         samples: int = 4,
         seed: int = 0,
         face: Face | None = None,
@@ -109,6 +113,7 @@ class LipCamera:
         self._trim = np.array([m.trim for m in self.spec.motors]) / self.spec.span
         self._trim += (1 - self._scale) * self.spec.rest
         self._noise, self._samples, self._seed, self._seen = noise, samples, int(seed), 0
+        self._unsteady = float(unsteady)
         self._to_lens = np.linalg.inv(scene.camera_pose(self.eye))
         self._focal = 0.5 * self.eye.height / np.tan(0.5 * self.eye.vertical_fov)
         across = SIDE * self.face.metres_per_u * self._focal / scene.camera_pose(self.eye)[2, 3]  # px
@@ -182,6 +187,8 @@ class LipCamera:
         points = self._points(vertices, poses)  # (b, 478, 3), skull's frame
         landmarks[:] = self._points.align(points)
         frames = lip_frame(self._project(points, poses["skull"]))  # (b, 2, 3), unmirrored picture
+        if self._unsteady:
+            frames = _misplaced(frames, self._unsteady, np.random.default_rng((self._seed, number)))
         corners = frames @ np.array([(0, 0, 1), (SIZE, 0, 1), (0, SIZE, 1), (SIZE, SIZE, 1)]).T  # (b, 2, 4)
         side = self._window
         start = np.round((corners.min(2) + corners.max(2) - side) / (2 * GRID)).astype(int) * GRID  # (b, 2)
@@ -236,3 +243,14 @@ class LipCamera:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _misplaced(frames: Floats, spread: float, rng: np.random.Generator) -> Floats:
+    # Crops moved by `spread` (u), and made larger or smaller about their middles.
+    out = frames.copy()
+    out[:, :, :2] *= 1 + rng.normal(0, spread, (len(frames), 1, 1))
+    middle = np.array((SIZE / 2, SIZE / 2))
+    out[:, :, 2] += (frames[:, :, :2] - out[:, :, :2]) @ middle
+    shift = rng.normal(0, spread * SIZE / SIDE, (len(frames), 2, 1))  # crop's px
+    out[:, :, 2] += (frames[:, :, :2] @ shift)[..., 0]
+    return out
