@@ -51,6 +51,8 @@ class Bank:
         return Bank(*(np.concatenate([getattr(self, k), getattr(other, k)]) for k in vars(self)))
 
 
+#: latents as they are compared, `Vae.standard`
+Standard = Callable[[Floats], Floats]
 #: what commands [shape=(N, motors)] look like: landmarks float [shape=(N, 478, 3), u] and latents (N, 16)
 Look = Callable[[Floats], tuple[NDArray[np.floating], NDArray[np.floating]]]
 
@@ -94,25 +96,26 @@ class Nearest:
 
     ahead = 0
 
-    def __init__(self, bank: Bank, by: str) -> None:
-        if by not in ("landmarks", "latents"):
-            raise UsageError("no such likeness", where="Nearest", found=by, expected="landmarks or latents")
-        self.name, self.by, self.bank = f"nearest neighbour, {by}", by, bank
+    def __init__(self, bank: Bank, by: str, standard: Standard) -> None:
+        self.name, self.bank = f"nearest neighbour, {by}", bank
+        self._known, self._goal = likeness(bank, by, standard)
 
     def commands(self, reference: ReferenceClip) -> Floats:
         """Of each picture by itself, float32 [shape=(T, motors)]."""
-        known = self.bank.lips if self.by == "landmarks" else self.bank.latents
-        goal = seen_as(reference, self.by)
-        return self.bank.commands[nearest(known, goal)]
+        return self.bank.commands[nearest(self._known, self._goal(reference))]
 
     def stream(self) -> Stream:
         """Each picture at once."""
         return Pieces(self.commands, self.bank.commands.shape[1])
 
 
-def seen_as(reference: ReferenceClip, by: str) -> Floats:
-    """What a reference looks like: lips (T, 80) in u, or latents (T, 16)."""
-    return flat_lips(reference.landmarks) if by == "landmarks" else reference.need("latents")
+def likeness(bank: Bank, by: str, standard: Standard) -> tuple[Floats, Callable[[ReferenceClip], Floats]]:
+    """What a set is searched by, (N, d), and the same of a reference, (T, d): landmarks or latents."""
+    if by == "landmarks":
+        return bank.lips, lambda reference: flat_lips(reference.landmarks)
+    if by == "latents":
+        return standard(bank.latents), lambda reference: standard(reference.need("latents"))
+    raise UsageError("no such likeness", where="baselines", found=by, expected="landmarks or latents")
 
 
 def nearest(known: Floats, goal: Floats) -> NDArray[np.intp]:
@@ -149,19 +152,19 @@ class Frozen:
 
     ahead = 0
 
-    def __init__(self, bank: Bank, by: str) -> None:
-        self.name, self.by, self.bank = f"frozen best face, {by}", by, bank
+    def __init__(self, bank: Bank, by: str, standard: Standard) -> None:
+        self.name, self.bank = f"frozen best face, {by}", bank
+        self._known, self._goal = likeness(bank, by, standard)
+        self._points = 40 if by == "landmarks" else 1
 
     def commands(self, reference: ReferenceClip) -> Floats:
         """The same command for all pictures, float32 [shape=(T, motors)]."""
-        known = self.bank.lips if self.by == "landmarks" else self.bank.latents
-        goal = seen_as(reference, self.by)
+        known, goal = self._known, self._goal(reference)
         if not len(goal):
             return np.zeros((0, self.bank.commands.shape[1]), np.float32)
-        points = 40 if self.by == "landmarks" else 1
         total = np.zeros(len(known))
         for one in goal:  # mean distance of each point, as it is scored
-            apart = (known - one).reshape(len(known), points, -1)
+            apart = (known - one).reshape(len(known), self._points, -1)
             total += np.sqrt((apart**2).sum(2)).mean(1)
         return np.repeat(self.bank.commands[int(total.argmin())][None], len(goal), 0)
 

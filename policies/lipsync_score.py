@@ -4,7 +4,9 @@ Both sides are looked at the same way: landmarks and latents of pictures, never 
 figure of many clips is a ratio of sums over them, so that a bootstrap over clips (Efron 1979) is a sum over
 the clips drawn; the same draws serve all methods, which makes their differences paired.
 
-Landmarks are compared as displacements from each side's own face at rest, in u; latents as they are.
+Landmarks are compared as displacements from each side's own face at rest, in u; latents in units of their
+spread over babble, by root mean square over dimensions ("latent distance") and by mean square ("latent
+error").
 """
 
 from __future__ import annotations
@@ -16,8 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetwin.policies.alignment import Onsets
-from facetwin.policies.closed_loop import SHUT_MM, Seen
-from facetwin.policies.scores import FPS, Reference, clipped, closed, peak_lag, puckered
+from facetwin.policies.closed_loop import ON_TEETH_MM, SHUT_MM, Seen
+from facetwin.policies.scores import (
+    FPS,
+    NARROW,
+    Reference,
+    at_teeth,
+    clipped,
+    closed,
+    peak_lag,
+    puckered,
+)  # fmt: skip
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import indices, opening
 
@@ -28,7 +39,7 @@ Bools = NDArray[np.bool_]
 LAGS = 12
 #: a closure counts this many pictures before and after the onset
 WINDOW = 1
-#: rounding and lip on teeth last longer than a closure: pictures either way
+#: rounding lasts longer than a closure: pictures either way
 LONG = 2
 
 
@@ -40,7 +51,7 @@ class Wanted:
     ----------
     name, group : str, which clip, and which row of the table it belongs to ("people", "fr-fr", "singing")
     seen : Seen, landmarks of the reference's pictures and of its face at rest
-    latents : float32 [shape=(T, 16)], of its lip crops
+    latents : float32 [shape=(T, k)], of its lip crops, standardised (`Vae.standard`)
     onsets : Onsets, when lips must shut, round or touch the teeth, s
     """
 
@@ -49,7 +60,6 @@ class Wanted:
     seen: Seen
     latents: Floats
     onsets: Onsets = field(default_factory=Onsets)
-    teeth: Bools | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -61,9 +71,8 @@ class Shown:
 
     Attributes
     ----------
-    seen : Seen, landmarks, and the lips' gap where the rig knows it
-    latents : float32 [shape=(T, 16)], of the lip crops; the picture before where no face was found
-    teeth : bool [shape=(T,)] or None, lower lip on upper teeth by geometry, where the rig knows it
+    seen : Seen, landmarks, and the lips by geometry where the rig knows them
+    latents : float32 [shape=(T, k)], of the lip crops, standardised
     commands : float32 [shape=(N, motors)], as sent; empty for what no rig did
     asked : float32 [shape=(N, motors)], before the safety layer
     compute : float, ms of one core for each picture's command
@@ -71,7 +80,6 @@ class Shown:
 
     seen: Seen
     latents: Floats
-    teeth: Bools | None = None
     commands: Floats = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     asked: Floats = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     compute: float = float("nan")
@@ -93,10 +101,10 @@ def count(shown: Shown, wanted: Wanted) -> Counts:
     face = shown.seen.faces() - shown.seen.rest + wanted.seen.rest
     known = shown.seen.found & wanted.seen.found
     lips = indices("lips40")
-    step = np.linalg.norm(shown.latents - wanted.latents, axis=1)  # (T,)
+    square = ((shown.latents - wanted.latents) ** 2).mean(1)  # (T,)
     out: Counts = {
-        "latent": _sum(step[known]),
-        "latent squared": _sum((step**2)[known]),
+        "latent": _sum(np.sqrt(square)[known]),
+        "latent squared": _sum(square[known]),
         "position": _sum(_apart(face, wished, lips)[known]),
         "velocity": _sum(
             _apart(np.diff(face, axis=0), np.diff(wished, axis=0), lips)[known[1:] & known[:-1]]
@@ -109,21 +117,24 @@ def count(shown: Shown, wanted: Wanted) -> Counts:
         moved = np.abs(shown.asked - shown.commands).max(1) > 0.005
         out["clipped"] = np.array([clipped(shown.commands) * len(shown.commands), len(shown.commands)])
         out["safety"] = _sum(moved)
-    as_reference = Reference(wanted.name, wished.astype(np.float32), known, wanted.onsets)
-    shut, narrow = closed(face, as_reference), puckered(face, as_reference)
-    for name, true, kind, window in (
-        ("bilabial, tracker", shut, "bilabial", WINDOW), ("control, tracker", shut, "control", WINDOW),
-        ("rounded", narrow, "rounded", LONG), ("control of rounded", narrow, "control", LONG),
-    ):  # fmt: skip
-        out[name] = _hits(true, getattr(wanted.onsets, kind), known, window)
+    rest = wanted.seen.rest
+    person = Reference(wanted.name, wished.astype(np.float32), known, wanted.onsets, rest)
+    tests = [
+        ("closure, tracker", "bilabial", closed(face, person), known, WINDOW),
+        ("pucker, tracker", "rounded", puckered(face, person), known, LONG),
+        ("lip-teeth, tracker", "labiodental", at_teeth(face, person), known, WINDOW),
+    ]
+    every = np.ones(len(wanted), bool)
     if shown.seen.gap is not None:
-        tight = shown.seen.gap < SHUT_MM
-        for kind in ("bilabial", "control"):
-            out[f"{kind}, geometry"] = _hits(tight, getattr(wanted.onsets, kind), None, WINDOW)
+        tests.append(("closure, geometry", "bilabial", shown.seen.gap < SHUT_MM, every, WINDOW))
         out["gap"] = _least(shown.seen.gap, wanted.onsets.bilabial, WINDOW)
-    if shown.teeth is not None:
-        out["labiodental"] = _hits(shown.teeth, wanted.onsets.labiodental, None, LONG)
-        out["control of labiodental"] = _hits(shown.teeth, wanted.onsets.control, None, LONG)
+    if shown.seen.lips is not None:
+        wide, edge = shown.seen.lips["width"], shown.seen.lips["edge"]
+        tests.append(("pucker, geometry", "rounded", wide < NARROW * np.median(wide), every, LONG))
+        tests.append(("lip-teeth, geometry", "labiodental", edge < ON_TEETH_MM, every, WINDOW))
+    for name, kind, true, seen, window in tests:
+        out[name] = _hits(true, getattr(wanted.onsets, kind), seen, window)
+        out[f"{name}, control"] = _hits(true, wanted.onsets.control, seen, window)
     return out
 
 
@@ -139,18 +150,27 @@ class Figure:
     scale: float = 1.0
 
 
+def _less_control(what: str, by: str) -> tuple[Figure, Figure]:
+    """Share at the sounds that ask for it, alone and less that at sounds that ask nothing."""
+    name = f"{what}, {by}"
+    return (
+        Figure(f"{what} - control, {by}", "share", "high", name, f"{name}, control"),
+        Figure(name, "share", "", name),
+    )
+
+
 FIGURES = (
     Figure("latent distance", "", "low", "latent"),
     Figure("latent error", "", "low", "latent squared"),
     Figure("D-P", "u", "low", "position"),
     Figure("D-V", "u/frame", "low", "velocity"),
-    Figure("closure - control, tracker", "share", "high", "bilabial, tracker", "control, tracker"),
-    Figure("closure - control, geometry", "share", "high", "bilabial, geometry", "control, geometry"),
-    Figure("closure, tracker", "share", "", "bilabial, tracker"),
-    Figure("closure, geometry", "share", "", "bilabial, geometry"),
+    *_less_control("closure", "tracker"),
+    *_less_control("closure", "geometry"),
     Figure("gap at bilabials", "mm", "low", "gap"),
-    Figure("pucker - control", "share", "high", "rounded", "control of rounded"),
-    Figure("lip-teeth - control", "share", "high", "labiodental", "control of labiodental"),
+    *_less_control("pucker", "tracker"),
+    *_less_control("pucker", "geometry"),
+    *_less_control("lip-teeth", "tracker"),
+    *_less_control("lip-teeth", "geometry"),
     Figure("offset", "ms", "", "lags"),
     Figure("jerk", "u/s3", "", "jerk"),
     Figure("on a limit", "share", "", "clipped"),
@@ -249,8 +269,8 @@ def late_by(wanted: Wanted, frames: int) -> Shown:
     at = np.maximum(np.arange(len(wanted)) - frames, 0)
     seen = wanted.seen
     gap = None if seen.gap is None else seen.gap[at]
-    teeth = None if wanted.teeth is None else wanted.teeth[at]
-    return Shown(Seen(seen.rest, seen.points[at], seen.found[at], gap), wanted.latents[at], teeth)
+    lips = None if seen.lips is None else {name: value[at] for name, value in seen.lips.items()}
+    return Shown(Seen(seen.rest, seen.points[at], seen.found[at], gap, lips), wanted.latents[at])
 
 
 def _sum(values: NDArray[np.generic]) -> NDArray[np.float64]:

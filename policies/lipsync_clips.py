@@ -1,0 +1,107 @@
+"""What the lip-sync benchmark has the robot say: people it never saw, ten languages, and a sung line.
+
+A clip is sound, the motion of the speech points that goes with it, and the times of sounds that ask something
+of the lips. People's motion is tracked; that of synthetic speech and song is the speech model's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetwin.policies import espeak
+from facetwin.policies.alignment import Onsets, read_align, word_onsets
+from facetwin.policies.dataset import load_clips
+from facetwin.policies.espeak import Speech, phoneme_onsets
+from facetwin.policies.singing import sing
+from facetwin.policies.speech import SpeechModel
+from facetwin.policies.speech_train import rest_face
+from facetwin.twin.errors import UsageError
+from facetwin.twin.landmarks import indices
+
+Floats = NDArray[np.float32]
+
+#: a sentence in each of ten languages of espeak-ng, with bilabials, rounded vowels and lip-teeth sounds
+TEXTS = {
+    "en-us": "Bob may fly to Paris with the blue map before Monday.",
+    "fr-fr": "Mon papa veut boire un bon café avec beaucoup d'amis.",
+    "de": "Peter möchte fünf Äpfel von meinem Baum pflücken.",
+    "es": "Mi papá viene con un bonito vaso de vino blanco.",
+    "it": "Domani vorrei bere un buon caffè con mia mamma.",
+    "ko": "아버지는 바다에서 배를 보고 밥을 먹었습니다.",
+    "ar": "ذهب بابا مع ماما إلى بيت كبير فوق الجبل.",
+    "ru": "Мама купила пять белых яблок для папы.",
+    "cmn": "爸爸妈妈明天要买一个白色的皮包。",
+    "ja": "ママはぼくのパンをバスでまえばしまではこびます。",
+}
+SINGING = "singing"
+PEOPLE = "people"
+
+
+@dataclass(frozen=True)
+class LipClip:
+    """One thing to say.
+
+    Attributes
+    ----------
+    name, group : str; groups are rows of the table: "people", a language, "singing"
+    samples : float32 [shape=(n,)], mono 16 kHz
+    displacement : float32 [shape=(T, 63, 2), u], of `speech63` from a face at rest, 25 a second
+    onsets : Onsets, s
+    text : str
+    """
+
+    name: str
+    group: str
+    samples: Floats
+    displacement: Floats
+    onsets: Onsets
+    text: str = ""
+
+    def __len__(self) -> int:
+        return len(self.displacement)
+
+
+def people(data: str | Path, align: str | Path | None, count: int) -> list[LipClip]:
+    """The first clips of a dataset of tracked people that are seen throughout, on their own rest face.
+
+    `align` is a folder of GRID word alignments; without it these clips say nothing of closures.
+    """
+    if count < 1:
+        return []
+    every = load_clips(data)
+    rest, ids = rest_face(every), indices("speech63")
+    clips = []
+    for clip in every:
+        if clip.seen.all() and len(clips) < count:
+            onsets = Onsets()
+            if align is not None:
+                onsets = word_onsets(read_align(Path(align) / f"{clip.name}.align"))
+            moved = (clip.landmarks[:, ids, :2] - rest[ids, :2]).astype(np.float32)
+            clips.append(LipClip(clip.name, PEOPLE, clip.samples, moved, onsets))
+    return clips
+
+
+def spoken(languages: Sequence[str], model: SpeechModel) -> list[LipClip]:
+    """A sentence in each language, moved by the speech model."""
+    unknown = [language for language in languages if language not in TEXTS]
+    if unknown:
+        raise UsageError("no text in this language", where="--languages", found=unknown[0],
+                         expected=", ".join(TEXTS))  # fmt: skip
+    return [_moved(espeak.speak(TEXTS[one], one, speed=150), one, model) for one in languages]
+
+
+def sung(model: SpeechModel) -> list[LipClip]:
+    """The sung line (`facetwin.policies.singing`), moved by the speech model."""
+    return [_moved(sing(), SINGING, model)]
+
+
+def _moved(said: Speech, group: str, model: SpeechModel) -> LipClip:
+    moved = model(said.samples)
+    samples = np.zeros(len(moved) * 640, np.float32)
+    samples[: len(said.samples)] = said.samples[: len(samples)]
+    return LipClip(group, group, samples, moved, phoneme_onsets(said.phonemes), said.text)
