@@ -165,8 +165,8 @@ class Sampler:
     ) -> None:
         self.data, self.floor, self.length = data, shape.floor, length
         self.change, self.silence = change, silence
-        self._random = np.random.default_rng(seed)
-        self._torch = torch.Generator().manual_seed(seed)
+        self.random = np.random.default_rng(seed)
+        self.torch_random = torch.Generator().manual_seed(seed)
         weight = np.zeros(len(data))
         own = data.dataset[data.talker]
         present = np.unique(own)
@@ -180,15 +180,15 @@ class Sampler:
 
     def draw(self, count: int) -> Batch:
         """`count` sequences."""
-        starts = self._random.choice(len(self.data), count, p=self._weight)
-        mute = self._random.random(count) < self.silence
+        starts = self.random.choice(len(self.data), count, p=self._weight)
+        mute = self.random.random(count) < self.silence
         rows, target, weight = zip(
             *(self._mute() if m else self._speech(int(k)) for k, m in zip(starts, mute))
         )
         heard = torch.stack(rows)
         if self.change and not mute.all():
             speech = torch.from_numpy(~mute)
-            heard[speech] = augment.vary(heard[speech], self._sounds, self.change, self._torch)
+            heard[speech] = augment.vary(heard[speech], self._sounds, self.change, self.torch_random)
         talker = self.data.talker[starts]
         return Batch(
             heard.clamp_min(self.floor),
@@ -200,14 +200,14 @@ class Sampler:
 
     def _speech(self, first: int) -> tuple[Tensor, Tensor, Tensor]:
         """A talker's clips with pauses before, between and after."""
-        data, random = self.data, self._random
+        data, random = self.data, self.random
         mates = self._mates[data.talker[first]]
         voice = int(random.integers(len(data.rows[first]))) if random.random() < self.change else 0
         # pauses put in are digital silence, or sound like the recording's own room
         rows = torch.full((self.length * ROWS, logmel.BANDS), self.floor)
         if random.random() < 0.7:
             tone = data.rows[first][voice][:6].mean(0)
-            rows = tone + torch.randn(rows.shape, generator=self._torch) * 4
+            rows = tone + torch.randn(rows.shape, generator=self.torch_random) * 4
         target, weight = torch.zeros(self.length, POINTS, 2), torch.ones(self.length)
         at, k = int(random.integers(0, 13)), first
         while at < self.length:
@@ -228,13 +228,13 @@ class Sampler:
 
     def _mute(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sound without speech at any level, over a little noise, or silence."""
-        random = self._random
+        random = self.random
         rows = torch.full((self.length * ROWS, logmel.BANDS), self.floor)
         if random.random() < 0.9:
             rows = self._sounds[int(random.integers(len(self._sounds)))] + float(random.uniform(-60, 12))
             rows = rows.roll(int(random.integers(len(rows))), 0)
         if random.random() < 0.5:
-            low = augment.hiss(len(rows), 1, self._torch)[0] + float(random.uniform(-110, -50))
+            low = augment.hiss(len(rows), 1, self.torch_random)[0] + float(random.uniform(-110, -50))
             rows = torch.maximum(rows, low)
         return rows, torch.zeros(self.length, POINTS, 2), torch.ones(self.length)
 

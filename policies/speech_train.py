@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from facetwin.policies import logmel
 from facetwin.policies.apc import APC
 from facetwin.policies.audio2landmark import SliceNet
+from facetwin.policies.checkpoint import load_state, save_state
 from facetwin.policies.dataset import Clip
 from facetwin.policies.speech import SpeechModel, make_net
 from facetwin.policies.speech_data import Batch, Material, Sampler, prepare
@@ -85,8 +86,12 @@ def train_member(
     report: Report | None = None,
     apc: APC | None = None,
     share: Sequence[float] | None = None,
+    state: Path | None = None,
 ) -> tuple[nn.Module, float]:
-    """One network, and its best loss on the held-out clips (weights of that moment are returned)."""
+    """One network, and its best loss on the held-out clips (weights of that moment are returned).
+
+    Twelve times on the way all is written into the file `state`; where it is there, training goes on from it.
+    """
     torch.manual_seed(options.seed)
     net = make_net(shape, options.dropout)
     if shape.standard and isinstance(net, SliceNet):
@@ -104,8 +109,14 @@ def train_member(
     )  # fmt: skip
     per_epoch = max(1, data.pictures // (options.batch * options.length))
     total = options.epochs * per_epoch
-    began, best, best_state, losses = time.process_time(), np.inf, copy.deepcopy(net.state_dict()), []
-    step, done, looks = 0, 0.0, 0
+    best_net, losses = copy.deepcopy(net), []
+    held = {"net": net, "mean": mean, "best": best_net}
+    run = {"shape": repr(shape), "training": repr(options), "clips": len(data)}
+    facts = {"step": 0, "done": 0.0, "best": float("inf"), "spent": 0.0}
+    if state is not None:
+        facts |= load_state(state, held, optimizer, sampler.random, sampler.torch_random, run) or {}
+    step, done, best = int(facts["step"]), facts["done"], facts["best"]
+    began, looks = time.process_time() - facts["spent"], int(done * 12)
     while done < 1:
         batch = sampler.draw(options.batch)
         for group in optimizer.param_groups:
@@ -129,14 +140,17 @@ def train_member(
             looks = int(done * 12)
             score = held_out_scores(mean, shape, held_out, options, apc)
             if score["loss"] < best:
-                best, best_state = score["loss"], copy.deepcopy(mean.state_dict())
+                best = score["loss"]
+                best_net.load_state_dict(mean.state_dict())
+            spent = time.process_time() - began
+            if state is not None and done < 1:
+                facts = {**run, "step": step, "done": done, "best": best, "spent": spent}
+                save_state(state, held, optimizer, sampler.random, sampler.torch_random, facts)
             if report is not None:
-                spent = time.process_time() - began
                 row = {"done": min(1.0, done), "step": step, "train": float(np.mean(losses))}
                 report({**row, **score, "seconds": spent})
             losses = []
-    net.load_state_dict(best_state)
-    return net.eval(), best
+    return best_net.eval(), best
 
 
 @torch.no_grad()
@@ -238,8 +252,8 @@ def train(
     `datasets` is one list of clips or several; sequences are drawn from each as `share` says, by default
     equally. The model's rest is that of the first talker. Members are seeded `seed`, `seed` + 1, …;
     `workers` processes train them side by side, with the same result. `report` hears of each now and then.
-    A member that is done is written into the folder `keep`, and taken from there when a killed run is
-    started again as it was.
+    The folder `keep` holds members that are done and the state of those that are not: a killed run that is
+    started again as it was goes on from there.
     """
     data, parts = split(datasets, shape, options, held_out)
     rest = data.rests[0].numpy()
@@ -285,6 +299,10 @@ class _Kept:
         said = {"data": f"{self.clips} clips", "training": asdict(self.options)}
         return self.folder and self.folder / f"member_{self.options.seed}.safetensors", said
 
+    @property
+    def state(self) -> Path | None:
+        return self.folder and self.folder / f"state_{self.options.seed}.safetensors"
+
     def find(self) -> nn.Module | None:
         path, said = self._path()
         if path is None or not path.exists():
@@ -317,7 +335,9 @@ class _Member:
         net = self.kept.find()
         if net is None:
             tell = lambda row: say({"member": self.number, **row})  # noqa: E731
-            net = train_member(self.shape, self.options, *self.parts, tell, self.apc, self.share)[0]
+            net = train_member(
+                self.shape, self.options, *self.parts, tell, self.apc, self.share, self.kept.state
+            )[0]
             self.kept.put(net, self.apc)
         return net
 

@@ -80,6 +80,26 @@ def test_a_killed_run_goes_on(talkers: Talkers, tmp_path: Path, monkeypatch: pyt
     assert np.array_equal(again(sound), whole(sound))
 
 
+def test_cut_off_in_the_middle_it_goes_on(talkers: Talkers, tmp_path: Path) -> None:
+    shape = Shape(80, 1, hidden=8, layers=2, net="conv", leveled=True)
+    options = Training(epochs=12, batch=2, length=60, augment=0.5)
+    whole = speech_train.train(talkers(6), shape, options)
+    rows: list[float] = []
+
+    def cut(row: dict[str, float]) -> None:
+        rows.append(row["done"])
+        if len(rows) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        speech_train.train(talkers(6), shape, options, report=cut, keep=tmp_path)
+    again = speech_train.train(talkers(6), shape, options, report=cut, keep=tmp_path)
+    assert rows[3] > rows[2]
+    assert rows[-1] == 1
+    sound = talkers(1)[0].samples
+    assert np.array_equal(again(sound), whole(sound))
+
+
 def test_processor_time_ends_it(talkers: Talkers) -> None:
     rows: list[dict[str, float]] = []
     shape = Shape(80, 1, hidden=8, layers=1, front=8)
