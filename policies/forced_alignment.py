@@ -29,9 +29,14 @@ BANDS, CEPSTRA = 32, 13
 #: longest recording, s: time and memory grow with its square
 LONGEST = 180.0
 #: what a frame pays for dwelling on a frame of the voice, and for skipping one (units of the distance)
-DWELL, SKIP = 0.25, 0.35
-#: cost of a frame of sound in a pause, at the level of speech and at that of silence
-PAUSE_LOUD, PAUSE_QUIET = 3.0, 0.15
+DWELL, SKIP = 0.25, 0.2
+#: weight of slopes beside cepstra, and of the difference in level
+SLOPE, LEVEL = 0.6, 1.0
+#: what a frame in a pause costs, in its distance from the noise
+PAUSE = 0.9
+#: a word that begins with a stop begins with its closure, so long before the burst, s
+CLOSURE = 0.05
+STOPS = frozenset("pbtdkɡgqɢcɟʈɖɓɗɠʄ")
 
 
 @dataclass(frozen=True)
@@ -74,38 +79,53 @@ def align(
         )  # fmt: skip
     if not len(sound) or np.abs(sound).max() < 1e-4:
         raise FaceTwinError("nothing to be heard in it", found=f"{seconds:.1f} s of silence")
-    own = cepstra(sound)
-    speaking = _loudness(sound)
+    mel = mel_power(sound)
+    noise = np.quantile(mel, 0.1, axis=0) + 1e-9  # (BANDS,)
+    speaking = _level(mel, noise)
     said = _at_pace_of(float((speaking > 0.4).sum()) * STEP, text, language)
-    if len(own) < 0.2 * len(said.samples) / espeak.RATE / STEP:
+    if len(mel) < 0.2 * len(said.samples) / espeak.RATE / STEP:
         raise UsageError(
             "too short for this text", found=f"{seconds:.1f} s", expected=f"about {said.duration:.1f} s",
             hint="is it the text of this recording?",
         )  # fmt: skip
-    voice = cepstra(said.samples)
+    voice = mel_power(said.samples)
+    gain = np.quantile(mel.sum(1), 0.9) / np.quantile(voice.sum(1), 0.9)
     states, pauses = _states(said, len(voice))
-    cost = _distances(own, voice[states])  # (frames, states)
-    cost[:, pauses] = (PAUSE_QUIET + (PAUSE_LOUD - PAUSE_QUIET) * speaking[: len(own)])[:, None]
+    own, _ = cepstra(np.maximum(mel, noise), noise)
+    other, silence = cepstra(gain * voice + noise, noise)  # as if it were said in the same room
+    level = _level(gain * voice + noise, noise)
+    cost = _distances(own, other[states])  # (frames, states)
+    cost += LEVEL * np.abs(speaking[:, None] - level[states])
+    still = _distances(own, cepstra(np.maximum(mel, noise), noise)[1][None])[:, 0] + LEVEL * speaking
+    cost[:, pauses] = (PAUSE * still)[:, None]
     if words is not None:
         _pin(cost, states, pauses, said, words)
     path = _warp()(cost.astype(np.float32), pauses, np.float32(DWELL), np.float32(SKIP))  # (frames,)
     return _read(path, states, pauses, said, seconds, float(cost[np.arange(len(path)), path].mean()))
 
 
-def cepstra(samples: Floats) -> Floats:
-    """Mel cepstra and their slopes, each of zero mean and unit spread: float32 [shape=(n / 160, 26)]."""
-    hop, window = round(STEP * espeak.RATE), round(WINDOW * espeak.RATE)
-    power = _power(samples, hop, window)  # (n, bins)
-    mel = np.log(power @ _bank() + 1e-7)  # (n, BANDS)
-    mel = np.maximum(mel, mel.max() - 12)  # digital silence is no further away than a quiet room
+def mel_power(samples: Floats) -> NDArray[np.float64]:
+    """Power in mel bands: float64 [shape=(n / 160, 32)]."""
+    return _power(samples, round(STEP * espeak.RATE), round(WINDOW * espeak.RATE)) @ _bank()
+
+
+def cepstra(mel: NDArray[np.floating], noise: NDArray[np.floating]) -> tuple[Floats, Floats]:
+    """Cepstra and their slopes (n, 26), and those of the noise alone (26,).
+
+    Each cepstrum has zero mean and unit spread over what is well above the noise, so that voices compare.
+    """
     k = np.arange(BANDS) + 0.5
     basis = np.cos(np.pi / BANDS * k[:, None] * np.arange(CEPSTRA))  # (BANDS, CEPSTRA)
-    c = mel @ basis
+    c = np.log(mel) @ basis
+    loud = _level(mel, noise) > 0.4
+    loud = loud if loud.sum() > 10 else np.ones(len(c), bool)
+    mean, spread = c[loud].mean(0), c[loud].std(0) + 1e-3
+    still = (np.log(noise) @ basis - mean) / spread
+    c = (c - mean) / spread
     padded = np.pad(c, ((2, 2), (0, 0)), "edge")
     slope = padded[4:] * 2 + padded[3:-1] - padded[1:-3] - padded[:-4] * 2  # (n, CEPSTRA)
-    loud = c[:, 0] > np.quantile(c[:, 0], 0.3)
-    both = np.concatenate([(c - c[loud].mean(0)) / (c[loud].std(0) + 1e-3), slope / (slope.std(0) + 1e-3)], 1)
-    return both.astype(np.float32)
+    both = np.concatenate([c, SLOPE * slope / (slope[loud].std(0) + 1e-3)], 1)
+    return both.astype(np.float32), np.concatenate([still, 0 * still]).astype(np.float32)
 
 
 def _power(samples: Floats, hop: int, window: int) -> NDArray[np.floating]:
@@ -122,16 +142,11 @@ def _bank() -> NDArray[np.floating]:
     return librosa.filters.mel(sr=espeak.RATE, n_fft=512, n_mels=BANDS, fmin=80, fmax=7600).T
 
 
-def _loudness(samples: Floats) -> NDArray[np.floating]:
-    """Level between that of the recording's silence (0) and its speech (1), a frame each [shape=(n,)]."""
-    hop = round(STEP * espeak.RATE)
-    count = max(1, len(samples) // hop)
-    padded = np.pad(samples, (hop, 2 * hop))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, 3 * hop)[::hop][:count]
-    level = 10 * np.log10((frames.astype(np.float64) ** 2).mean(1) + 1e-9)
-    low, high = np.quantile(level, (0.05, 0.9))
-    low = max(low, high - 40)
-    return np.clip((level - low - 3) / max(0.6 * (high - low), 6.0), 0, 1)
+def _level(mel: NDArray[np.floating], noise: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Level between the noise (0) and loud speech (1) of each frame [shape=(n,)], mean over 50 ms."""
+    over = np.log(np.maximum(mel / noise, 1)).mean(1)
+    over = np.convolve(np.pad(over, 2, "edge"), np.ones(5) / 5, "valid")
+    return np.clip(over / max(float(np.quantile(over, 0.9)), 1.0), 0, 1)
 
 
 def _at_pace_of(speaking: float, text: str, language: str) -> espeak.Speech:
@@ -274,5 +289,10 @@ def _read(
     for w in said.words:
         inside = [p for p in spoken if w.start - 1e-6 <= p.start < w.end - 1e-6]
         if inside:
-            words.append(Word(w.text, first(inside[0].start), last(inside[-1].end)))
+            start, end = first(inside[0].start), last(inside[-1].end)
+            if inside[0].name.lstrip("ˈˌ")[:1] in STOPS:
+                start = max(start - CLOSURE, words[-1].start if words else 0.0)
+            if words and words[-1].end > start:
+                words[-1] = Word(words[-1].text, words[-1].start, start)
+            words.append(Word(w.text, start, max(end, start)))
     return Alignment(tuple(words), tuple(phonemes), cost)
