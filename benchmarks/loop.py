@@ -4,7 +4,9 @@
     python benchmarks/loop.py --rig emulated:dynamixel --minutes 10 --no-camera
 
 Each tick writes all motors through the safety layer, reads all servos, and takes the newest picture. A
-deadline is missed when a tick's work is not done by the next one. Where real-time priority is allowed
+deadline is missed when a tick's work is not done by the next one. Beside it a
+thread a core notes when the machine itself gave no core (a virtual machine whose host takes them away), and
+deadlines missed meanwhile are told apart. Where real-time priority is allowed
 (`facetwin.hardware.priority`) other programs matter less; else run it on an idle machine: the emulated
 robot wants most of one core for its skin.
 """
@@ -18,6 +20,7 @@ import platform
 import time
 
 import numpy as np
+from stalls import Stalls
 
 from facetwin.hardware.names import make_rig
 from facetwin.hardware.pace import Pace
@@ -45,9 +48,9 @@ def main() -> None:
     ticks = round(options.minutes * 60 * RATE)
     phase = np.linspace(0, 2 * np.pi, spec.size, endpoint=False)
     reach = 0.15 * np.minimum(spec.rest, 1 - spec.rest) + 0.02
-    driver, spent = np.zeros(ticks), np.zeros((ticks, 3))
+    driver, spent, begun = np.zeros(ticks), np.zeros((ticks, 3)), np.zeros(ticks)
     pictures, last = 0, -np.inf
-    with rig:
+    with rig, Stalls() as stalls:
         rig.activate()
         rig.home(0)
         before = rig.inner.status.retries
@@ -56,6 +59,7 @@ def main() -> None:
                 now = pace.wait()
                 goal = np.clip(spec.rest + reach * np.sin(2 * np.pi * 0.5 * now + phase), 0, 1)
                 used, at = time.thread_time(), time.monotonic()
+                begun[k] = at
                 rig.write(goal)
                 spent[k, 0] = time.monotonic() - at
                 rig.read()
@@ -73,6 +77,10 @@ def main() -> None:
         fault = rig.fault
     if hasattr(rig.inner, "emulator"):
         rig.inner.emulator.stop()
+    due = np.array([pace.due(k) for k in range(ticks)])
+    done = begun + spent.sum(1)
+    over = np.flatnonzero(done > due + 1 / RATE)
+    still = [k for k in over if stalls.during(due[k], done[k])]
     worst = spent.sum(1).argsort()[::-1][:5]
     result = {
         "rig": name, "minutes": options.minutes, "machine": f"{platform.machine()}, {platform.system()}",
@@ -80,6 +88,11 @@ def main() -> None:
         "late_ms": {"p50": 1e3 * report.late_p50, "p99": 1e3 * report.late_p99, "max": 1e3 * report.late_max},
         "work_ms": {"p50": 1e3 * report.work_p50, "p99": 1e3 * report.work_p99, "max": 1e3 * report.work_max},
         "priority": report.priority,
+        "machine_stood_still": None if stalls.spans is None else {
+            "times": len(stalls.spans),
+            "longest_ms": 1e3 * max((b - a for a, b in stalls.spans), default=0.0),
+            "missed_meanwhile": len(still), "missed_otherwise": len(over) - len(still),
+        },
         "drift_ms": 1e3 * report.drift, "last_late_ms": 1e3 * report.late_last,
         "driver_cpu_ms": {f"p{p}": 1e3 * float(np.percentile(driver, p)) for p in (50, 99)},
         "load": os.getloadavg()[1],
@@ -97,6 +110,11 @@ def main() -> None:
           f"p99 {result['driver_cpu_ms']['p99']:.2f} ms; {retries} retries; "
           f"{result['pictures_per_s']:.1f} pictures/s; {fault or 'no fault'}; "
           f"{result['emulator']}; load of the machine {result['load']:.1f}")  # fmt: skip
+    if (stood := result["machine_stood_still"]) is not None:
+        print(
+            f"the machine stood still {stood['times']} times, at most {stood['longest_ms']:.0f} ms; "
+            f"deadlines missed meanwhile {stood['missed_meanwhile']}, otherwise {stood['missed_otherwise']}"
+        )
     for tick in result["longest"]:
         print(
             "tick {tick}: write {write_ms:.1f}, read {read_ms:.1f}, picture {picture_ms:.1f} ms".format(

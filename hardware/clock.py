@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from facetwin.hardware.priority import Urgent
 from facetwin.twin.errors import FaceTwinError
 
 
@@ -76,8 +77,11 @@ class RealClock(Clock):
         timer = Timer(period, call)
 
         def run() -> None:
-            while not timer._stop.wait(timer.period):
-                timer.call()
+            # a loop with real-time priority waits for what this thread holds, locks and interpreter: it must
+            # not be kept from running by others meanwhile
+            with Urgent():
+                while not timer._stop.wait(timer.period):
+                    timer.call()
 
         threading.Thread(target=run, name="facetwin timer", daemon=True).start()
         return timer
