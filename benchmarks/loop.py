@@ -4,11 +4,10 @@
     python benchmarks/loop.py --rig emulated:dynamixel --minutes 10 --no-camera
 
 Each tick writes all motors through the safety layer, reads all servos, and takes the newest picture. A
-deadline is missed when a tick's work is not done by the next one. Beside it a
-thread a core notes when the machine itself gave no core (a virtual machine whose host takes them away), and
-deadlines missed meanwhile are told apart. Where real-time priority is allowed
-(`facetwin.hardware.priority`) other programs matter less; else run it on an idle machine: the emulated
-robot wants most of one core for its skin.
+deadline is missed when a tick's work is not done by the next one. Beside it a thread a core notes when the
+machine itself gave no core (a virtual machine whose host takes them away), and deadlines missed meanwhile
+are told apart. Where real-time priority is allowed (`facetwin.hardware.priority`) other programs matter less,
+but the kernel's own threads, which carry a pty's bytes, are ordinary ones: an idle machine is best.
 """
 
 from __future__ import annotations
