@@ -48,6 +48,10 @@ class TrainSpeech:
     """Share of sequences that are noise, music, breath or nothing: for them the face must rest."""
     augment: float = 0.8
     """How much voice, room, noise, level and tempo are changed, 0 to 1."""
+    start: Path | None = None
+    """Weights to begin with, of the same kind and sizes."""
+    rate: float = 2.5e-3
+    """Learning rate at its highest."""
     share: tuple[float, ...] = ()
     """How often each dataset is heard, in the order of --data; by default equally often."""
     limit: int | None = None
@@ -68,6 +72,7 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
     import torch
 
     from facetwin.policies.dataset import load_clips
+    from facetwin.policies.speech import SpeechModel
     from facetwin.policies.speech_shape import Shape
     from facetwin.policies.speech_train import Training, train
 
@@ -92,8 +97,9 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
     torch.set_num_threads(1)
     training = Training(
         epochs=options.epochs, seconds=60 * options.minutes, batch=options.batch, dropout=options.dropout,
-        silence=options.silence, augment=options.augment, seed=options.seed,
+        silence=options.silence, augment=options.augment, rate=options.rate, seed=options.seed,
     )  # fmt: skip
+    start = SpeechModel.load(options.start) if options.start else None
     datasets = [load_clips(folder, options.limit) for folder in options.data]
     last: dict[int, dict[str, float]] = {}
     began = time.monotonic()
@@ -106,7 +112,7 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
 
         model = train(
             datasets, shape, training, workers=options.workers, report=report, share=options.share or None,
-            keep=keep,
+            keep=keep, start=start,
         )  # fmt: skip
     held = [
         {k: round(v, 5) for k, v in row.items() if k in ("step", "loss", "lips", "corr", "shut", "seconds")}
@@ -123,6 +129,7 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
         **provenance(),
         "seed": options.seed,
         "training": training.__dict__,
+        "started from": f"{options.start.name}: {start.sidecar['data']}" if options.start and start else "",
         "minutes": round((time.monotonic() - began) / 60, 1),
         "parameters": model.parameters,
         "scores": {"held out of the training clips, each member": held},

@@ -70,7 +70,7 @@ def rest_face(clips: Sequence[Clip]) -> Floats:
     """The talker at rest: median of the pictures that are silent and shut, float32 [shape=(478, 3), u]."""
     faces = []
     for clip in clips:
-        rows = logmel.log_mel(clip.samples)
+        rows = logmel.other_voice(clip.samples, 1.0)
         loud = rows.max(1)[: ROWS * len(clip)].reshape(-1, ROWS).max(1)  # (T,)
         still = (loud < QUIET) & (opening(clip.landmarks)[: len(loud)] < 0.02) & clip.seen[: len(loud)]
         faces.append(clip.landmarks[: len(loud)][still])
@@ -112,7 +112,7 @@ def prepare(
     rows, targets, seen, talker, dataset, rests = [], [], [], [], [], []
     for number, clips in enumerate(datasets):
         talkers = by_talker(clips)
-        pitches = PITCHES if voices and len(talkers) <= FEW else ()
+        pitches = (1.0, *PITCHES) if voices and len(talkers) <= FEW else (1.0,)
         for own in talkers.values():
             rest = resting(own)
             for clip in own:

@@ -32,7 +32,7 @@ from facetwin.policies.speech import SpeechModel, make_net
 from facetwin.policies.speech_data import Batch, Material, Sampler, prepare
 from facetwin.policies.speech_data import rest_face as rest_face
 from facetwin.policies.speech_shape import POINTS, ROWS, Shape, standardised, windows
-from facetwin.twin.errors import FaceTwinError
+from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.landmarks import indices
 
 #: index of the middle of the upper and lower inner lip (points 13, 14) in speech63
@@ -87,13 +87,17 @@ def train_member(
     apc: APC | None = None,
     share: Sequence[float] | None = None,
     state: Path | None = None,
+    start: nn.Module | None = None,
 ) -> tuple[nn.Module, float]:
     """One network, and its best loss on the held-out clips (weights of that moment are returned).
 
+    Training begins with the weights of `start`, a network of the same shape, or with random ones.
     Twelve times on the way all is written into the file `state`; where it is there, training goes on from it.
     """
     torch.manual_seed(options.seed)
     net = make_net(shape, options.dropout)
+    if start is not None:
+        net.load_state_dict(start.state_dict())
     if shape.standard and isinstance(net, SliceNet):
         moved = torch.cat(data.targets)
         net.standardise(moved.mean(0), moved.std(0).clamp_min(1e-3))
@@ -246,27 +250,38 @@ def train(
     apc: APC | None = None,
     share: Sequence[float] | None = None,
     keep: Path | None = None,
+    start: SpeechModel | None = None,
 ) -> SpeechModel:
     """An ensemble on all clips but a held-out share that decides when each member was best.
 
     `datasets` is one list of clips or several; sequences are drawn from each as `share` says, by default
-    equally. The model's rest is that of the first talker. Members are seeded `seed`, `seed` + 1, …;
-    `workers` processes train them side by side, with the same result. `report` hears of each now and then.
-    The folder `keep` holds members that are done and the state of those that are not: a killed run that is
-    started again as it was goes on from there.
+    equally. Member k begins as member k of `start`, where there is one. The model's rest is that of the
+    first talker. Members are seeded `seed`, `seed` + 1, …; `workers` processes train them side by side, with
+    the same result. `report` hears of each now and then. The folder `keep` holds members that are done and
+    the state of those that are not: a killed run that is started again as it was goes on from there.
     """
+    if start is not None and not _alike(start.shape, shape):
+        raise UsageError("weights to start from have another shape", found=start.shape, expected=shape)
     data, parts = split(datasets, shape, options, held_out)
     rest = data.rests[0].numpy()
     say = report or (lambda row: None)
     jobs = []
     for k in range(shape.members):
         own = replace(options, seed=options.seed + k)
-        jobs.append(_Member(k, shape, own, parts, apc, share, _Kept(keep, shape, own, len(data), rest)))
+        kept = _Kept(keep, shape, own, len(data), rest)
+        jobs.append(
+            _Member(k, shape, own, parts, apc, share, kept, start and start.nets[k % len(start.nets)])
+        )
     if workers == 1 or shape.members == 1:
         nets = [job.train(say) for job in jobs]
     else:
         nets = _side_by_side(jobs, workers, say)
     return SpeechModel(shape, nets, rest, apc=apc)
+
+
+def _alike(a: Shape, b: Shape) -> bool:
+    """Whether a network of one shape fits into the other."""
+    return replace(a, members=1, leveled=True, gain=1.0) == replace(b, members=1, leveled=True, gain=1.0)
 
 
 def split(
@@ -330,6 +345,7 @@ class _Member:
     apc: APC | None
     share: Sequence[float] | None
     kept: _Kept
+    start: nn.Module | None
 
     def train(self, say: Report) -> nn.Module:
         net = self.kept.find()

@@ -79,6 +79,7 @@ def test_the_level_is_the_same_in_pieces_and_gone_from_the_rows() -> None:
 def test_another_voice_says_it_in_the_same_time() -> None:
     tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000) * (np.arange(16_000) > 8000)
     usual = logmel.log_mel(tone, logmel.DEEP)
+    assert np.abs(logmel.other_voice(tone, 1.0) - usual).max() < 1e-3
     for pitch in (0.85, 1.18):
         other = logmel.other_voice(tone, pitch)
         assert other.shape == usual.shape
