@@ -42,6 +42,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "speech": Verb("train_speech:TrainSpeech", "audio → landmarks, from tracked video"),
         "apc": Verb("train_apc:TrainAPC", "speech features by predicting what comes next, from any speech"),
         "family": Verb("train_family:TrainFamily", "all speech models of the seeds' family in one table"),
+        "sync": Verb("train_sync:TrainSync", "hears whether sound and lips fit, for track; from clips"),
         "skin": Verb("train_skin:TrainSkin", "fast skin: command → vertices, from exact solves"),
     },
     "score": {
