@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetwin.policies.babble import babbler
 from facetwin.policies.baselines import loudness
 from facetwin.policies.controllers import Pieces, ReferenceClip, Stream
-from facetwin.twin.couplings import Couplings
+from facetwin.policies.lip_data import postures
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.landmarks import indices
 from facetwin.twin.spec import RigSpec
@@ -57,19 +56,19 @@ Standard = Callable[[Floats], Floats]
 Look = Callable[[Floats], tuple[NDArray[np.floating], NDArray[np.floating]]]
 
 
-def babbled(spec: RigSpec, count: int = POSES, *, seed: int = 0) -> Floats:
-    """Poses of the `mixed` babbler that the rig allows, eyes, brows and neck at rest: float32 (N, motors)."""
+def babbled(spec: RigSpec, count: int = POSES, *, speech: Floats | None = None, seed: int = 0) -> Floats:
+    """Poses as latents are learned from (`lip_data.postures`), mouth only: float32 [shape=(N, motors)].
+
+    Half of them symmetric; `speech`, spoken commands [shape=(n, motors)], has its share where it is given.
+    Eyes, lids, brows and neck rest.
+    """
     if count < 1:
         raise UsageError("a set without a pose", where="babbled()", found=count, expected="1 or more")
-    source, couplings = babbler("mixed", spec, np.random.default_rng(seed)), Couplings(spec)
-    poses = np.array([next(source) for _ in range(count)])
-    low, high = spec.soft_limits
-    poses = np.clip(poses, low, high)
-    for k in np.flatnonzero(~couplings.allowed(poses)):
-        poses[k] = couplings.project(poses[k])
+    source = postures(spec, np.random.default_rng((seed, 8)), speech)
+    poses = np.array([next(source)[0] for _ in range(count)])
     still = np.repeat(np.asarray(spec.rest)[None], count, 0)
     mouth = np.concatenate([spec.group("jaw"), spec.group("lips")])
-    still[:, mouth] = poses[:, mouth]
+    still[:, mouth] = np.clip(poses, *spec.soft_limits)[:, mouth]
     return still.astype(np.float32)
 
 

@@ -75,7 +75,7 @@ def people(data: str | Path, align: str | Path | None, count: int) -> list[LipCl
         return []
     every = load_clips(data)
     rest, ids = rest_face(every), indices("speech63")
-    clips = []
+    clips: list[LipClip] = []
     for clip in every:
         if clip.seen.all() and len(clips) < count:
             onsets = Onsets()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -273,7 +274,7 @@ def late_by(wanted: Wanted, frames: int) -> Shown:
     return Shown(Seen(seen.rest, seen.points[at], seen.found[at], gap, lips), wanted.latents[at])
 
 
-def _sum(values: NDArray[np.generic]) -> NDArray[np.float64]:
+def _sum(values: NDArray[Any]) -> NDArray[np.float64]:
     return np.array([float(np.sum(values)), float(np.size(values))])
 
 

@@ -1,0 +1,139 @@
+"""Promises of ``facetwin bench lipsync`` that need no weights: options, films, and a whole tiny run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from facetwin.assets import path as asset
+from facetwin.cli.bench_contest import LATE, LEARNED, METHODS, check_methods
+from facetwin.cli.bench_lipsync import BenchLipsync
+from facetwin.cli.bench_tables import number, word
+from facetwin.cli.bench_video import LINE, SIDE, film, marked, padded, square, tiles
+from facetwin.cli.main import main
+from facetwin.cli.recapture import Keeping
+from facetwin.policies.lipsync_clips import TEXTS
+from facetwin.policies.video import VideoWriter
+from facetwin.twin.errors import UsageError
+
+NEEDED = ("vae_face26", "transformer_latents_face26")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--methods", "magic"], "magic"),
+        (["--methods", "late-1"], "no method that moves"),
+        (["--landmarks", "smell"], "tracker or geometry"),
+        (["--clips", "-1"], "clips"),
+        (["--draws", "1"], "draws"),
+        (["--rig", "nothing:"], "nothing"),
+    ],
+)
+def test_what_is_asked_wrongly_says_so_in_one_line(tmp_path, capsys, arguments, told):
+    assert main(["bench", "lipsync", "--out", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_defaults_are_all_methods_and_all_texts(tmp_path):
+    options = BenchLipsync(out=tmp_path)
+    assert set(options.methods) == set(METHODS) - {"reference"}
+    assert set(options.languages) == set(TEXTS)
+    assert set(LATE) | set(LEARNED) < set(METHODS)
+    check_methods(options.methods)
+    with pytest.raises(UsageError, match="no method"):
+        check_methods(())
+
+
+def test_figures_are_short_and_what_is_not_known_is_a_dash():
+    assert number(0.05) == "0.0500"
+    assert number(float("nan")) == "–"
+    assert [word(one) for one in (True, False, None)] == ["met", "missed", "not known"]
+
+
+def test_tiles_hold_every_picture_in_its_place():
+    pictures = [(f"p{k}", np.full((SIDE, SIDE, 3), 10 + 20 * k, np.uint8)) for k in range(7)]
+    whole = tiles(pictures, "title")
+    assert whole.shape == (2 * (SIDE + LINE) + LINE, 5 * SIDE, 3)
+    for k in range(7):
+        top, left = LINE + (k // 5) * (SIDE + LINE), (k % 5) * SIDE
+        assert (whole[top : top + SIDE, left : left + SIDE] == 10 + 20 * k).all()
+    assert (marked(whole.copy()) != whole).any()
+
+
+def test_films_are_square_and_held_to_their_length(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", 25, (64, 48)) as writer:
+        for k in range(5):
+            writer.write(np.full((48, 64, 3), 40 * k, np.uint8))
+    shown = film(tmp_path / "a.mp4", 8)
+    assert len(shown) == 8
+    assert all(one.shape == (SIDE, SIDE, 3) for one in shown)
+    assert np.array_equal(shown[4], shown[7])
+    assert abs(int(shown[2].mean()) - 80) < 6
+    assert square(np.zeros((30, 50, 3), np.uint8), 16).shape == (16, 16, 3)
+
+
+def test_sound_is_as_long_as_its_pictures():
+    assert len(padded(np.ones(10), 4)) == 4 * 640
+    assert padded(np.ones(9000), 2).sum() == 2 * 640
+
+
+class Slow:
+    """A watcher that answers only in the end."""
+
+    def __init__(self, answers):
+        self.answers, self.given = answers, 0
+
+    def put(self, image, mirrored=False):
+        self.given += 1
+
+    def ready(self):
+        return iter(())
+
+    def finish(self):
+        return iter(self.answers[: self.given])
+
+
+def test_crops_come_in_the_order_of_their_pictures():
+    from facetwin.twin.landmarks import canonical
+
+    face = (canonical() * (60, -60, 1) + (64, 40, 0)).astype(np.float32)
+    keep = Keeping(Slow([face, None, face]))
+    for k in range(3):
+        keep.put(np.full((128, 128, 3), 50 * k + 20, np.uint8))
+    assert list(keep.ready()) == []
+    assert [one is None for one in keep.finish()] == [False, True, False]
+    assert [None if c is None else int(c.mean()) for c in keep.crops] == [20, None, 120]
+    assert keep.puts == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(asset("weights", f"{name}.safetensors").is_file() for name in NEEDED),
+    reason="weights of VAE and transformer are not there",
+)
+def test_a_tiny_run_says_all_and_goes_on_where_it_was(tmp_path, capsys):
+    arguments = [
+        "bench", "lipsync", "--out", str(tmp_path), "--languages", "en-us", "--no-song", "--landmarks",
+        "geometry", "--poses", "200", "--draws", "100", "--json",
+        "--methods", "transformer", "frozen", "late-1",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert set(first["methods"]) == {"transformer", "frozen", "late-1", "reference"}
+    ours, frozen = (first["methods"][m]["latent distance"][0] for m in ("transformer", "frozen"))
+    assert ours < frozen
+    report = (tmp_path / "report.html").read_text("utf-8")
+    assert "http" not in report.replace("http://www.w3.org", "")
+    assert (tmp_path / "lipsync.mp4").stat().st_size > 10_000
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob("takes/*/*.safetensors")}
+    assert main(arguments) == 0
+    again = json.loads(capsys.readouterr().out)
+    for name, row in first["methods"].items():
+        assert {k: v for k, v in row.items() if k != "compute"} == {
+            k: v for k, v in again["methods"][name].items() if k != "compute"
+        }
+    assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
