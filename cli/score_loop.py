@@ -195,6 +195,7 @@ def _play(options: ScoreLoop, clips: Sequence[Clip]) -> tuple[list[Played], Any]
     from facetwin.cli.take import Take, play
     from facetwin.hardware.names import open_rig
     from facetwin.policies.controller import SpeechController
+    from facetwin.policies.nonverbal import Alive, Nonverbal
     from facetwin.policies.played import Played, load_played, save_played
     from facetwin.policies.speech import SpeechModel
 
@@ -222,9 +223,13 @@ def _play(options: ScoreLoop, clips: Sequence[Clip]) -> tuple[list[Played], Any]
                     controller.reset()
                     target = model(clip.samples)[: len(clip)]
                     commands = controller.commands(target)
+                    if options.alive:
+                        beside = Alive(rig.spec, Nonverbal(seed=options.seed + k))
+                        beside.push(clip.samples)
+                        commands = beside.on(commands)
                     take = Take()
                     play(rig, watcher, iter([commands]), take)
-                    one = Played(take.seen(), target, commands, controller.lost)
+                    one = Played(take.seen(), target, commands, controller.lost["lips"])
                     if file is not None:
                         save_played(file, one, mine)
                 played.append(one)

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +22,8 @@ import tyro
 from numpy.typing import NDArray
 
 from facetwin.cli.progress import Progress
-from facetwin.cli.tables import plain, print_scores, report_tables
+from facetwin.cli.spoken import Person, Said, judge, marked
+from facetwin.cli.tables import print_scores
 from facetwin.twin.errors import FaceTwinError, UsageError
 
 if TYPE_CHECKING:
@@ -66,34 +65,20 @@ class Speak:
     """Write a small "synthetic" into the video."""
     may_move: bool = False
     """Needed for a rig that something can happen to: yes, it may move now."""
+    blinks: bool = True
+    """Blink, as people do."""
+    gaze: bool = True
+    """Look about: fixations, saccades, a glance aside."""
+    head: bool = True
+    """Move the head slowly, and with the melody of speech."""
+    brows: bool = True
+    """Lift the brows a little at stressed syllables."""
     allow_silence: bool = False
     """Accept a recording in which nothing is to be heard."""
     seed: int = 0
-    """Of everything random: camera noise."""
+    """Of everything random: camera noise, blinks, gaze, head."""
     json: bool = False
     """Print one JSON object."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What is spoken: the sound's file, where it came from, and what is known of its contents."""
-
-    sound: Path
-    name: str
-    info: Any  # AudioInfo
-    onsets: Any  # Onsets
-    events: tuple[Any, ...] = ()  # report.Event
-    text: str = ""
-    language: str = ""
-
-
-@dataclass(frozen=True)
-class Person:
-    """The person of a reference video at 25 fps: displacement (T, 63, 2) from rest in u, and where seen."""
-
-    displacement: NDArray[np.float32]
-    seen: NDArray[np.bool_]
-    name: str
 
 
 def run(options: Speak) -> int:
@@ -267,6 +252,7 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     from facetwin.hardware.recording import RecordingWriter
     from facetwin.hardware.safety import SafetyLayer
     from facetwin.policies.controller import SpeechController
+    from facetwin.policies.nonverbal import Alive, Nonverbal
     from facetwin.policies.speech import SpeechModel
     from facetwin.policies.video import VideoWriter
 
@@ -302,7 +288,10 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     )
     scribe = stack.enter_context(Scribe())
     take = Take()
-    pieces = ahead(rig, _commands(model, controller, said, take))
+    alive = Alive(
+        rig.spec, Nonverbal(options.blinks, options.gaze, options.head, options.brows, options.seed)
+    )
+    pieces = ahead(rig, _commands(model, controller, alive, said, take))
     rig.activate()
     rig.home(options.seed)
     began = 0.0  # when the first picture of the speech was there
@@ -323,7 +312,7 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
             for tick in shot.ticks:
                 if tick.time >= 0:
                     recording.write(tick.time, tick.asked, tick.sent, tick.state)
-            film.write(_marked(image) if options.mark else image)
+            film.write(marked(image) if options.mark else image)
             recording.picture(shot.exposed, image, gap_mm=(shot.frame.truth or {}).get("gap_mm"))
 
         def learned(number: int, *seen: NDArray[np.float32] | None) -> None:
@@ -338,7 +327,7 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     film.close()
     recording.close()
     played = time.monotonic() - began
-    return _judge(options, said, folder, rig, model, person, take, played, began - started)
+    return judge(options, said, folder, rig, model, person, take, played, began - started)
 
 
 def simulated_options(options: Any) -> dict[str, Any]:
@@ -350,178 +339,29 @@ def simulated_options(options: Any) -> dict[str, Any]:
     return {key: value for key, value in ours.items() if key not in given}
 
 
-def _commands(model: Any, controller: Any, said: Said, take: Take) -> Iterator[NDArray[np.floating]]:
-    """Commands (k, n) at 25 a second, made as they are needed; `take` keeps the target and the loudness."""
+def _commands(
+    model: Any, controller: Any, alive: Any, said: Said, take: Take
+) -> Iterator[NDArray[np.floating]]:
+    """Commands (k, n) at 25 a second, made as they are needed; `take` keeps target, loss and loudness."""
     from facetwin.policies import audio
     from facetwin.policies.speech import STEP
+
+    def drive(displacement: NDArray[np.float32]) -> Iterator[NDArray[np.floating]]:
+        if len(displacement):
+            take.target.append(displacement)
+            mouth = controller.commands(displacement)
+            take.lost.append(controller.lost)
+            yield alive.on(mouth)
 
     stepper = model.stream()
     for samples in audio.stream(said.sound, PIECE, info=said.info):
         padded = np.zeros(-(-len(samples) // STEP) * STEP)
         padded[: len(samples)] = samples
         take.energy.append((padded.reshape(-1, STEP) ** 2).sum(1))
-        yield from _drive(controller, stepper.push(samples), take)
-    yield from _drive(controller, stepper.finish(), take)
-
-
-def _drive(controller: Any, displacement: NDArray[np.float32], take: Take) -> Iterator[NDArray[np.floating]]:
-    if len(displacement):
-        take.target.append(displacement)
-        yield controller.commands(displacement)
-
-
-def _judge(
-    options: Speak,
-    said: Said,
-    folder: Path,
-    rig: Any,
-    model: Any,
-    person: Person | None,
-    take: Take,
-    played: float,
-    startup: float,
-) -> dict[str, Any]:
-    """Score the take and write report and log."""
-    from facetwin.cli.perform import CONTROL_RATE, FPS
-    from facetwin.cli.report import Moment, Report, choose_moments, write_report
-    from facetwin.policies.closed_loop import closed_table, loudness
-    from facetwin.policies.scores import clipped
-    from facetwin.twin.landmarks import indices, opening, width
-
-    frames, seen = len(take), take.seen()
-    target = np.concatenate(take.target)[:frames]
-    wanted, trusted = target, np.ones(frames, bool)
-    if person is not None:
-        wanted, trusted = np.zeros_like(target), np.zeros(frames, bool)
-        n = min(frames, len(person.displacement))
-        wanted[:n], trusted[:n] = person.displacement[:n], person.seen[:n]
-    loud = loudness(np.concatenate(take.energy))[:frames]
-    table = closed_table(
-        [seen], [wanted], [said.onsets], trusted=[trusted], loudness=[loud],
-        target=None if person is None else [target],
-    )  # fmt: skip
-
-    lips = list(indices("speech63"))
-    up, low = lips.index(13), lips.index(14)
-    rest_opening = float(opening(seen.rest))
-    wanted_opening = wanted[:, up, 1] - wanted[:, low, 1] + rest_opening
-    seen_opening = np.concatenate([opening(seen.faces(slice(k, k + 1000))) for k in range(0, frames, 1000)])
-    seen_width = np.concatenate([width(seen.faces(slice(k, k + 1000))) for k in range(0, frames, 1000)])
-    shown = np.where(seen.found, seen_opening, np.nan)
-    asked, sent = np.stack(take.asked), np.stack(take.sent)
-    reference = f"the person in {person.name}" if person else "the speech model's own target"
-    picked = choose_moments(shown, wanted_opening, seen_width, FPS, said.events)
-    images = _pictures(folder / "face.mp4", [frame for frame, _ in picked], FPS)
-    lost = frames - int(np.sum(take.found))
-    info, length = said.info, max(said.info.duration, 1e-9)
-    changed = (np.abs(asked - sent) > 0.005).any(1).mean()
-    weights = options.weights.name if options.weights else f"speech_{options.lookahead}ms"
-    facts = {
-        "said": said.text or said.name,
-        "sound": f"{said.name}, {info.duration:.2f} s, {info.rate} Hz, {info.channels} channel(s)",
-        "rig": f"{options.rig}, {rig.spec.name}, table {rig.spec.hash[:12]}",
-        "reference": reference,
-        "unit": "u, distance of the outer eye corners after similarity alignment",
-        "speech model": f"{weights}, {model.shape.lookahead} ms look-ahead; {model.sidecar.get('data')}",
-        "seed": str(options.seed),
-        "pictures": f"{frames} at {FPS} fps, face lost in {lost}",
-        "commands on a limit": f"{clipped(sent):.1%}",
-        "writes changed by the safety layer": f"{changed:.1%}",
-        "time": f"{played:.1f} s, {played / length:.2f} x the sound, after {startup:.1f} s start-up",
-        "version": f"facetwin {metadata.version('facetwin')}, Python {platform.python_version()}",
-    }
-    write_report(
-        folder / "report.html",
-        Report(
-            title=f"facetwin speak: {said.name}",
-            said=said.text,
-            fps=FPS,
-            seen=shown,
-            reference=wanted_opening,
-            reference_name=reference,
-            motors=rig.spec.names,
-            groups=tuple(m.group for m in rig.spec.motors),
-            asked=asked,
-            sent=sent,
-            rate=CONTROL_RATE,
-            gap=seen.gap,
-            events=said.events,
-            tables=report_tables(table, f"Against {reference}, seed {options.seed}. "),
-            moments=[Moment(frame / FPS, caption, image) for (frame, caption), image in zip(picked, images)],
-            facts=list(facts.items()),
-            notes=[*said.info.notes, *([f"the tracker lost the face in {lost} pictures"] if lost else [])],
-            video=folder / "face.mp4",
-        ),
-    )
-    scores = plain(table)
-    log = {
-        "synthetic": True,
-        **facts,
-        "sha256": _sha256(said.sound),
-        "language": said.language,
-        "phonemes": [[e.label, round(e.start, 4), round(e.end, 4)] for e in said.events],
-        "scores": scores,
-        "units": {name: s.unit for name, s in table["seen in the mirror"].items()},
-    }
-    (folder / "said.json").write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    return {
-        "frames": frames,
-        "seconds": round(said.info.duration, 3),
-        "face_lost": lost,
-        "worst_picture_ms": round(take.late * 1000, 2),
-        "times_realtime": round(played / max(said.info.duration, 1e-9), 3),
-        "startup_s": round(startup, 2),
-        "reference": reference,
-        "scores": scores,
-    }
-
-
-def _marked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture with a small "synthetic" in its lower left corner."""
-    import cv2
-
-    out = np.ascontiguousarray(image).copy()
-    height = out.shape[0]
-    scale, edge = height / 1100, round(height / 60)
-    for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(
-            out,
-            "synthetic",
-            (edge, height - edge),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            scale,
-            colour,
-            thick,
-            cv2.LINE_AA,
-        )
-    return out
-
-
-def _pictures(film: Path, frames: list[int], fps: float) -> list[NDArray[np.uint8]]:
-    """Some pictures of a video whose first picture is at time zero, each found from the key frame before."""
-    import av
-
-    found: list[NDArray[np.uint8]] = []
-    with av.open(str(film)) as container:
-        track = container.streams.video[0]
-        for number in frames:
-            due = round(number / fps / track.time_base)  # in the track's own ticks
-            container.seek(due, stream=track)
-            for frame in container.decode(track):
-                if frame.pts >= due:
-                    found.append(frame.to_ndarray(format="rgb24"))
-                    break
-    return found
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
+        alive.push(samples)
+        yield from drive(stepper.push(samples))
+    alive.finish()
+    yield from drive(stepper.finish())
 
 
 def _print(result: dict[str, Any]) -> None:

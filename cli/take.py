@@ -39,6 +39,7 @@ class Take:
     asked: list[NDArray[np.float32]] = field(default_factory=list)
     sent: list[NDArray[np.float32]] = field(default_factory=list)
     target: list[NDArray[np.float32]] = field(default_factory=list)
+    lost: list[dict[str, NDArray[np.float32]]] = field(default_factory=list)  # u, what reach cut, by part
     energy: list[NDArray[np.float64]] = field(default_factory=list)
     exposed: list[float] = field(default_factory=list)  # s of the sound, of each picture
     live: bool = False  # pictures came when the camera took them, not when they were due

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from facetwin.policies.inverse import InverseModel
-from facetwin.policies.retarget import INTO_FACE, Retarget, face_opening
+from facetwin.policies.retarget import INTO_FACE, Hull, Retarget, face_opening, lost_parts
 from facetwin.policies.selfmodel import SelfModel
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import SETS
@@ -55,6 +55,7 @@ class Tuning:
 
 
 SCALE = 0.004
+HULL = 2048  #: faces that the hull is made of
 
 
 class SpeechController:
@@ -82,14 +83,22 @@ class SpeechController:
                 )  # fmt: skip
         self.model.net.requires_grad_(False)  # only commands are moved
         self.tuning = tuning or Tuning()
-        self.retarget = Retarget(self.model.static, self.model.low, self.model.high, self.tuning.alpha)
         self._mouth = np.concatenate([spec.group("jaw"), spec.group("lips")])
         low, high = spec.soft_limits
+        self.retarget = Retarget(self.model.static, self._hull(low, high), self.tuning.alpha)
         self._low = torch.tensor(low[self._mouth], dtype=torch.float32)
         self._high = torch.tensor(high[self._mouth], dtype=torch.float32)
         self._before: Tensor | None = None
-        #: mean distance by which the robot's reach shortened the last piece's wishes, [shape=(T,), u]
-        self.lost = np.zeros(0, np.float32)
+        #: what the robot's reach cut of the last piece's wishes, by part (`lost_parts`), each [shape=(T,), u]
+        self.lost: dict[str, NDArray[np.float32]] = {}
+
+    def _hull(self, low: ArrayLike, high: ArrayLike) -> Hull:
+        """What jaw and lips can show, by the self-model, at random commands between soft limits."""
+        rng = np.random.default_rng(0)
+        commands = np.repeat(np.asarray(self.spec.rest, np.float32)[None], HULL, 0)
+        least, most = (np.asarray(a, np.float64)[self._mouth] for a in (low, high))
+        commands[:, self._mouth] = rng.uniform(least, most, (HULL, len(self._mouth)))
+        return Hull.fit(self.model.predict(commands)[0])
 
     def reset(self) -> None:
         """Forget the frame before: what follows is another recording."""
@@ -105,10 +114,10 @@ class SpeechController:
             )  # fmt: skip
         if len(wish) == 0:
             return np.zeros((0, self.spec.size), np.float32)
-        target, lost = self.retarget(wish)
-        self.lost = lost
-        first = self.inverse.predict(target)
-        return self.refine(target, first)
+        target = self.retarget.wish(wish)
+        out = self.refine(target, self.inverse.predict(self.retarget.hull.nearest(target)))
+        self.lost = lost_parts(target, self.model.predict(out)[0])
+        return out
 
     def refine(self, target: ArrayLike, first: ArrayLike) -> NDArray[np.float32]:
         """Wanted `face113` [shape=(T, 113, 2), u] and a first guess (T, motors) -> commands (T, motors)."""

@@ -54,7 +54,7 @@ def rivals(
     spec = controller.spec
     best = controller.commands(wish)
     rest = np.asarray(spec.rest, np.float32)
-    target, _ = controller.retarget(wish)
+    target = controller.retarget(wish)
     mouth = np.concatenate([spec.group("jaw"), spec.group("lips")])
 
     def only_mouth(commands: NDArray[np.floating]) -> Floats:

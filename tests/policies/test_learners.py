@@ -7,7 +7,15 @@ from facetwin.policies.babble import BABBLERS, babbler, key_pose, symmetrise
 from facetwin.policies.controller import SpeechController
 from facetwin.policies.inverse import InverseModel, command_errors
 from facetwin.policies.mirror import Mirror
-from facetwin.policies.retarget import FROM_SPEECH, INTO_FACE, Retarget, face_opening
+from facetwin.policies.retarget import (
+    FROM_SPEECH,
+    INTO_FACE,
+    PARTS,
+    Hull,
+    Retarget,
+    face_opening,
+    lost_parts,
+)
 from facetwin.policies.selfmodel import SelfModel, mirror_motors, with_mirror_images
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.landmarks import canonical, indices
@@ -116,17 +124,41 @@ def test_batch_equals_single(learned):
 
 def test_equation_one_and_the_edge_of_reach():
     static = canonical()[indices("face113"), :2].astype(np.float32)
-    retarget = Retarget(static, static - 0.1, static + 0.1, alpha=0.5)
-    wish = np.zeros((3, 63, 2), np.float32)
-    wish[1] = 0.1
+    rng = np.random.default_rng(0)
+    faces = np.repeat(static[None], 400, 0)
+    faces[:, INTO_FACE] += 0.05 * rng.uniform(
+        -1, 1, (400, 1, 1)
+    )  # all points go together, so far and no further
+    retarget = Retarget(static, Hull.fit(faces), alpha=0.5)
+    wish = np.zeros((4, 63, 2), np.float32)
+    wish[1] = 0.08
     wish[2] = 0.4
-    face, lost = retarget(wish)
-    assert np.allclose(face[0], static)
-    assert np.allclose(face[1, INTO_FACE], static[INTO_FACE] + 0.05, atol=1e-6)
-    assert np.allclose(face[2, INTO_FACE], static[INTO_FACE] + 0.1, atol=1e-6)
-    assert lost[0] == lost[1] == 0
-    assert lost[2] == pytest.approx(0.1 * np.sqrt(2), rel=1e-3)
+    wish[3, ::2] = 0.4  # not together: no such face
+    face, asked = retarget(wish), retarget.wish(wish)
+    assert np.allclose(asked[2, INTO_FACE], static[INTO_FACE] + 0.2, atol=1e-6)
+    assert np.allclose(face[0], static, atol=1e-5)
+    assert np.allclose(face[1, INTO_FACE], static[INTO_FACE] + 0.04, atol=1e-4)
+    assert np.allclose(face[2, INTO_FACE], static[INTO_FACE] + 0.05, atol=2e-3)
+    moved = face[3, INTO_FACE] - static[INTO_FACE]
+    assert np.allclose(moved, moved[0], atol=2e-3)
+    assert np.allclose(retarget.hull.nearest(face), face, atol=1e-5)  # a projection
+    lost = lost_parts(asked, face)
+    assert tuple(lost) == PARTS
+    assert lost["lips"][1] == pytest.approx(0, abs=1e-4)
+    assert lost["lips"][2] == pytest.approx(0.15 * np.sqrt(2), rel=0.02)
     assert len(FROM_SPEECH) == len(INTO_FACE) == 51
+
+
+def test_what_was_lost_has_signs():
+    static = canonical()[indices("face113"), :2].astype(np.float32)[None]
+    wish = static.copy()
+    place = list(indices("face113"))
+    wish[0, place.index(14), 1] -= 0.03
+    wish[0, place.index(61), 0] += 0.02
+    lost = lost_parts(wish, static)
+    assert lost["opening"][0] == pytest.approx(0.03, abs=1e-5)
+    assert lost["width"][0] == pytest.approx(0.02, abs=1e-3)
+    assert lost["jaw"][0] == 0
 
 
 def test_the_controller_follows_through_the_self_model(learned):
@@ -142,7 +174,8 @@ def test_the_controller_follows_through_the_self_model(learned):
     assert (commands >= low - 1e-6).all()
     assert (commands <= high + 1e-6).all()
     face, _ = model.predict(commands)
-    wanted = face_opening(controller.retarget(wish)[0])
+    wanted = face_opening(controller.retarget(wish))
+    assert controller.lost["lips"].shape == (50,)
     assert np.corrcoef(face_opening(face), wanted)[0, 1] > 0.8
     still = [i for i, m in enumerate(SPEC.motors) if m.group not in ("jaw", "lips")]
     assert np.allclose(commands[:, still], SPEC.rest[still])
