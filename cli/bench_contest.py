@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -107,21 +107,26 @@ def learned(name: str, spec: RigSpec, weights: Mapping[str, Path]) -> Controller
 
 
 def look_bank(spec: RigSpec, vae: Vae, poses: int, seed: int, store: Path) -> Bank:
-    """The babbled set of a rig's twin, looked at once and kept in `store`."""
-    key = take_key(kind="bank of postures", rig=spec.hash, vae=vae.sidecar, poses=poses, seed=seed)
+    """The babbled set of a rig's twin; poses are kept in `store`, and so is what they look like to a VAE."""
     path = store / "bank.safetensors"
+    key, encoder = take_key(rig=spec.hash, poses=poses, seed=seed), take_key(vae=vae.sidecar)
+    rows = None
     try:
         with safe_open(path, "np") as file:
-            if (file.metadata() or {}).get("key") == key:
-                return Bank(*(file.get_tensor(name) for name in ("commands", "lips", "latents")))
+            about = file.metadata() or {}
+            if about.get("key") == key:
+                rows = file.get_tensor("commands")
+                if about.get("vae") == encoder:
+                    return Bank(rows, file.get_tensor("lips"), file.get_tensor("latents"))
     except (OSError, SafetensorError):
         pass
-    with LipCamera(spec) as camera, Progress("looking at babble", total=poses, unit="poses") as bar:
+    if rows is None:
         rows = babbled(spec, poses, speech=spoken_poses(spec), seed=seed)
+    with LipCamera(spec) as camera, Progress("looking at babble", total=poses, unit="poses") as bar:
         bank = bank_of(rows, looker(camera, vae), bar.update)
     store.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file(vars(bank), part, metadata={"key": key})
+    save_file(vars(bank), part, metadata={"key": key, "vae": encoder})
     part.replace(path)
     return bank
 
@@ -231,16 +236,15 @@ def execute(
         for k, ideal in enumerate(ideals):
             for name, every in told.items():
                 answer = every[k]
-                key = take_key(**facts, commands=answer.commands, vae=vae.sidecar, seed=seed + k)
+                key = take_key(**facts, commands=answer.commands, seed=seed + k)
                 path = store / ideal.name / f"{name}.safetensors"
                 take = load_take(path, key)
                 if take is None:
                     film = path.with_suffix(".mp4") if films else None
-                    seen = eye.watch(rig, answer.commands, film, seed + k)
-                    latents = vae.standard(vae.encode(seen.crops))
-                    take = Shown(seen.seen, latents, seen.sent, seen.asked, answer.compute)
+                    take = eye.watch(rig, answer.commands, film, seed + k)
                     save_take(path, take, key)
-                shown[name].append(replace(take, compute=answer.compute))
+                latents = vae.standard(vae.encode(take.crops))
+                shown[name].append(Shown(take.seen, latents, take.sent, take.asked, answer.compute))
                 bar.advance(len(ideal))
     return shown
 

@@ -129,7 +129,7 @@ def make_ideals(
     stack: ExitStack,
     encoder: str = "",
 ) -> list[Ideal]:
-    """The reference of every clip; shapes and films are kept in `store`; `encoder`: hash of the VAE's file."""
+    """The reference of every clip, kept in `store`; `encoder` is the hash of the VAE's file."""
     studio = Studio(spec, vae, way, stack, encoder)
     out = []
     with Progress("ideal robot", total=len(clips), unit="clips") as bar:

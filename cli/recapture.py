@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from facetwin.cli.watcher import Watcher
 from facetwin.hardware.rig import Rig
 from facetwin.policies.closed_loop import KEPT, Seen
 from facetwin.policies.lip_image import lip_crop
+from facetwin.policies.lipsync_takes import Capture
 from facetwin.policies.video import VideoWriter
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import load_face
@@ -34,26 +35,6 @@ from facetwin.twin.spec import RigSpec
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
 WAYS = ("tracker", "geometry")
-
-
-@dataclass(frozen=True)
-class Capture:
-    """What was seen of one performance, at 25 pictures a second.
-
-    Attributes
-    ----------
-    seen : Seen
-    crops : uint8 [shape=(T, 128, 128, 3)]
-    asked, sent : float32 [shape=(N, motors)], before and after the safety layer
-    """
-
-    seen: Seen
-    crops: Image
-    asked: Floats
-    sent: Floats
-
-    def __len__(self) -> int:
-        return len(self.crops)
 
 
 class Eye(Protocol):

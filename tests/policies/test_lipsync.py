@@ -36,7 +36,7 @@ from facetwin.policies.lipsync_score import (
     resamples,
     stands_apart,
 )  # fmt: skip
-from facetwin.policies.lipsync_takes import load_take, save_take, take_key
+from facetwin.policies.lipsync_takes import Capture, load_take, save_take, take_key
 from facetwin.policies.lipsync_verdict import all_counts, by_group, table, verdicts
 from facetwin.policies.scores import Reference, score_faces
 from facetwin.twin.couplings import Couplings
@@ -216,20 +216,21 @@ def test_groups_are_parts_of_the_whole():
 
 
 def test_takes_come_back_to_the_bit_and_only_under_their_key(tmp_path):
-    shown = answered(WANTED[0], 0.01)
-    key = take_key(rig="sim:", commands=shown.commands, seed=3)
-    save_take(tmp_path / "a" / "take.safetensors", shown, key)
-    back = load_take(tmp_path / "a" / "take.safetensors", key)
+    crops = np.random.default_rng(0).integers(0, 256, (len(WANTED[0]), 128, 128, 3), np.uint8)
+    rows = np.random.default_rng(1).uniform(size=(90, 26)).astype(np.float32)
+    take, path = Capture(WANTED[0].seen, crops, rows, rows / 2), tmp_path / "a" / "take.safetensors"
+    key = take_key(rig="sim:", commands=rows, seed=3)
+    save_take(path, take, key)
+    back = load_take(path, key)
     assert back is not None
-    assert np.array_equal(back.latents, shown.latents)
-    assert np.array_equal(back.seen.points, shown.seen.points)
-    assert back.seen.lips.keys() == shown.seen.lips.keys()
-    assert back.compute == shown.compute
-    changed = take_key(rig="sim:", commands=shown.commands + 1, seed=3)
-    assert load_take(tmp_path / "a" / "take.safetensors", changed) is None
+    assert np.array_equal(back.crops, crops)
+    assert np.array_equal(back.seen.points, take.seen.points)
+    assert np.array_equal(back.asked, rows)
+    assert np.array_equal(back.sent, rows / 2)
+    assert back.seen.lips.keys() == take.seen.lips.keys()
+    assert load_take(path, take_key(rig="sim:", commands=rows + 1, seed=3)) is None
     assert load_take(tmp_path / "none.safetensors", key) is None
-    whole = (tmp_path / "a" / "take.safetensors").read_bytes()
-    (tmp_path / "torn.safetensors").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "torn.safetensors").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert load_take(tmp_path / "torn.safetensors", key) is None
     assert not list(tmp_path.rglob("*.part"))
 
