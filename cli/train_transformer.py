@@ -49,6 +49,8 @@ class TrainTransformer:
     """ways of 64 pictures that are filmed"""
     others: int = 0
     """ways more that other bodies, cameras and lights film (randomised training)"""
+    references: int = 64
+    """clips of --speech that the ideal robot says, to learn from"""
     dreams: int = 3000
     """ways more that the self-model of pictures imagines"""
     steps: int = 3000
@@ -194,8 +196,38 @@ def _on_robot(clip: Clip) -> ReferenceClip:
 def _references(
     options: TrainTransformer, spec: RigSpec, clips: list[Clip], vae: Vae, encoder: Path
 ) -> list[ReferenceClip]:
-    """The ideal robot saying the clips."""
-    return []
+    """The ideal robot saying clips, every second one by the speech model; what was drawn is kept."""
+    from safetensors.numpy import load_file, save_file
+
+    from facetwin.policies.action_transformer import vae_hash
+    from facetwin.policies.controllers import ReferenceClip
+    from facetwin.policies.speech import SpeechModel
+    from facetwin.twin.lip_camera import LipCamera
+    from facetwin.twin.skin.ideal import IdealSkin
+
+    chosen = clips[: options.references]
+    if not chosen:
+        return []
+    folder, whose = options.cache / f"ideal-{spec.hash[:12]}", vae_hash(encoder)
+    folder.mkdir(parents=True, exist_ok=True)
+    ideal, model, out = IdealSkin(spec), SpeechModel.load(80), []
+    with LipCamera(spec) as camera, Progress("ideal robot", total=len(chosen), unit="clips") as bar:
+        for k, clip in enumerate(chosen):
+            kept = folder / f"{clip.name}-{'heard' if k % 2 else 'seen'}.safetensors"
+            if not kept.exists():
+                person = _on_robot(clip).displacement()
+                motion = ideal(model(clip.samples)[: len(clip)] if k % 2 else person)
+                views = camera.show(motion.vertices, motion.poses)
+                part = kept.with_name(kept.name + ".part")
+                save_file({"crops": views.crops, "landmarks": views.landmarks, "gap": views.gap_mm}, part)
+                part.replace(kept)
+            tables = load_file(kept)
+            latents = vae.encode(tables["crops"])
+            out.append(
+                ReferenceClip(clip.name, tables["landmarks"], latents, clip.samples, tables["gap"], vae=whose)
+            )
+            bar.advance()
+    return out
 
 
 def _told(options: TrainTransformer, own: Any, wanted: list[ReferenceClip]) -> str:
