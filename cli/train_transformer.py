@@ -109,7 +109,10 @@ def run(options: TrainTransformer) -> int:
             filmed("others", options.others, max(1, options.others // 4), options.seed + 1).split()[0]
         )
     babble = action_train.babble_lessons(action_data.join(parts), options.inputs, rest)
-    wanted = _references(options, spec, clips, vae, encoder)
+    if options.inputs == "latents":
+        wanted = _references(options, spec, clips, vae, encoder)
+    else:
+        wanted = _motions(clips)
     references = action_train.reference_lessons(wanted, options.inputs, rest) if wanted else None
     settings = action_train.Training(steps=options.steps, seed=options.seed)
     with Progress("training the transformer", total=options.steps) as bar:
@@ -226,6 +229,27 @@ def _references(
             out.append(
                 ReferenceClip(clip.name, tables["landmarks"], latents, clip.samples, tables["gap"], vae=whose)
             )
+            bar.advance()
+    return out
+
+
+def _motions(clips: list[Clip]) -> list[ReferenceClip]:
+    """Motions alone, as tracked and as the speech model hears them; lips are shut where they are nearly."""
+    import numpy as np
+
+    from facetwin.policies.controllers import ReferenceClip, rest_face
+    from facetwin.policies.gradient_inverse import guessed_gap
+    from facetwin.policies.speech import SpeechModel
+    from facetwin.twin.landmarks import indices
+
+    model, ids, out = SpeechModel.load(80), indices("speech63"), []
+    with Progress("listening", total=len(clips), unit="clips") as bar:
+        for clip in clips:
+            heard = np.repeat(rest_face()[None], len(clip), 0)
+            heard[:, ids, :2] += model(clip.samples)[: len(clip)]
+            for face in (_on_robot(clip).landmarks, heard):
+                bare = ReferenceClip(clip.name, face)
+                out.append(ReferenceClip(clip.name, face, gap_mm=guessed_gap(bare.displacement())))
             bar.advance()
     return out
 

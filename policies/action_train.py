@@ -21,7 +21,11 @@ from facetwin.policies.controllers import Floats, ReferenceClip
 from facetwin.policies.felt_face import FeltFace
 from facetwin.policies.gradient_inverse import Descent, mismatch
 from facetwin.policies.image_self import ImageSelf
+from facetwin.twin.errors import UsageError
 from facetwin.twin.spec import RigSpec
+
+#: pictures of a lesson by reference
+PIECE = 48
 
 
 @dataclass(frozen=True)
@@ -76,17 +80,24 @@ def babble_lessons(data: ActionData, inputs: str, rest: Floats) -> Lessons:
     return Lessons(moved, torch.from_numpy(data.commands))
 
 
-def reference_lessons(
-    clips: Sequence[ReferenceClip], inputs: str, rest: Floats, heard: Sequence[Floats] | None = None
-) -> Lessons:
-    """Lessons of clips of one length; `heard` [each (T, 126)] is what the speech variant is shown."""
-    points = torch.from_numpy(np.stack([clip.displacement() + rest for clip in clips]))
-    gap = torch.from_numpy(np.stack([clip.need("gap_mm") for clip in clips]))
+def reference_lessons(clips: Sequence[ReferenceClip], inputs: str, rest: Floats) -> Lessons:
+    """Lessons of reference clips in pieces of `PIECE` pictures; shorter clips are left out."""
+    parts = [
+        clip[start : start + PIECE]
+        for clip in clips
+        if len(clip) >= PIECE
+        for start in sorted({*range(0, len(clip) - PIECE, PIECE), len(clip) - PIECE})
+    ]
+    if not parts:
+        raise UsageError("no reference is long enough", found=max(map(len, clips), default=0),
+                         expected=f"{PIECE} pictures")  # fmt: skip
+    points = torch.from_numpy(np.stack([part.displacement() + rest for part in parts]))
+    gap = torch.from_numpy(np.stack([part.need("gap_mm") for part in parts]))
     if inputs == "latents":
-        shown = torch.from_numpy(np.stack([clip.need("latents") for clip in clips]))
+        shown = torch.from_numpy(np.stack([part.need("latents") for part in parts]))
         return Lessons(shown, latents=shown, points=points, gap=gap)
-    moved = [clip.displacement().reshape(len(clip), -1) for clip in clips] if heard is None else heard
-    return Lessons(torch.from_numpy(np.stack(moved).astype(np.float32)), points=points, gap=gap)
+    moved = np.stack([part.displacement().reshape(PIECE, -1) for part in parts])
+    return Lessons(torch.from_numpy(moved), points=points, gap=gap)
 
 
 def train(
@@ -113,7 +124,7 @@ def train(
     face = FeltFace(spec) if references is not None else None
     weigh = torch.full((spec.size,), options.still)
     weigh[torch.from_numpy(mouth_of(spec))] = 1.0
-    optimiser = torch.optim.AdamW(net.parameters(), options.rate, weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(net.parameters(), options.rate, weight_decay=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.rate, options.steps + 1, pct_start=0.1)
     for step in range(options.steps):
         far = options.unroll[step * len(options.unroll) // options.steps]

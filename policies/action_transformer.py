@@ -41,7 +41,7 @@ class ActionShape:
     inputs: str = "latents"
     """"latents" or "speech" """
     motors: int = 26
-    width: int = 96
+    width: int = 64
     heads: int = 4
     layers: int = 2
     """of the encoder, and as many of the decoder"""
@@ -50,6 +50,46 @@ class ActionShape:
         if self.inputs not in INPUTS:
             raise UsageError("a transformer of another input", found=self.inputs,
                              expected="one of " + ", ".join(INPUTS))  # fmt: skip
+
+
+class Attention(nn.Module):
+    """What tokens x (B, a, width) take from tokens y (B, b, width), in several heads."""
+
+    def __init__(self, wide: int, heads: int) -> None:
+        super().__init__()
+        if wide % heads:
+            raise ValueError(f"{wide} units in {heads} heads")
+        self.heads = heads
+        self.ask, self.tell, self.join = (
+            nn.Linear(wide, wide),
+            nn.Linear(wide, 2 * wide),
+            nn.Linear(wide, wide),
+        )
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # noqa: D102
+        q = self.ask(x).unflatten(-1, (1, self.heads, -1))  # (B, a, 1, heads, width / heads)
+        k, v = self.tell(y).unflatten(-1, (2, self.heads, -1)).unsqueeze(1).unbind(3)  # (B, 1, b, heads, ·)
+        share = ((q * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5).softmax(2)  # few tokens: quicker than @
+        return self.join((share * v).sum(2).flatten(2))
+
+
+class Layer(nn.Module):
+    """Attention among the tokens, to others where there are any, and two linear maps; norms come first."""
+
+    def __init__(self, wide: int, heads: int, *, others: bool) -> None:
+        super().__init__()
+        self.own = Attention(wide, heads)
+        self.other = Attention(wide, heads) if others else None
+        self.norms = nn.ModuleList(nn.LayerNorm(wide) for _ in range(3 if others else 2))
+        self.wide, self.narrow = nn.Linear(wide, 2 * wide), nn.Linear(2 * wide, wide)
+
+    def forward(self, x: Tensor, others: Tensor | None = None) -> Tensor:  # noqa: D102
+        y = self.norms[0](x)
+        x = x + self.own(y, y)
+        if self.other is not None:
+            assert others is not None
+            x = x + self.other(self.norms[1](x), others)
+        return x + self.narrow(nn.functional.gelu(self.wide(self.norms[-1](x))))
 
 
 class ActionNet(nn.Module):
@@ -62,13 +102,8 @@ class ActionNet(nn.Module):
         self.see = nn.Linear(features, wide)
         self.move = nn.Linear(shape.motors, wide)
         self.when = nn.Parameter(0.02 * torch.randn(PAST + NOW, wide))
-
-        def layer(kind: Any) -> nn.Module:
-            out: nn.Module = kind(wide, shape.heads, 2 * wide, 0.0, batch_first=True, norm_first=True)
-            return out
-
-        self.encoder = nn.ModuleList(layer(nn.TransformerEncoderLayer) for _ in range(shape.layers))
-        self.decoder = nn.ModuleList(layer(nn.TransformerDecoderLayer) for _ in range(shape.layers))
+        self.encoder = nn.ModuleList(Layer(wide, shape.heads, others=False) for _ in range(shape.layers))
+        self.decoder = nn.ModuleList(Layer(wide, shape.heads, others=True) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(wide)
         self.out = nn.Linear(wide, shape.motors)
         self.mean: Tensor
@@ -254,7 +289,7 @@ def restore(tensors: Tensors, sidecar: dict[str, Any], path: Path) -> ActionNet:
     """The network of a file; one line for what is none."""
     try:
         net = ActionNet(ActionShape(**sidecar["shape"]))
-    except (KeyError, TypeError, AssertionError) as why:
+    except (KeyError, TypeError, ValueError) as why:
         raise FaceTwinError(
             "not an action transformer", where=path, found=f"sidecar without {why}",
             hint="facetwin train transformer",

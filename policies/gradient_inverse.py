@@ -93,7 +93,11 @@ class GradientInverse:
         if not sum(lengths):
             return [np.zeros((0, self.spec.size), np.float32) for _ in references]
         goal = torch.cat([torch.from_numpy(one.displacement()) for one in references])  # (T, 63, 2)
-        told = [one.gap_mm if one.gap_mm is not None else self._guess(one) for one in references]
+        shut = self.descent.shut
+        told = [
+            one.gap_mm if one.gap_mm is not None else guessed_gap(one.displacement(), shut)
+            for one in references
+        ]
         gap = torch.from_numpy(np.concatenate(told).astype(np.float32))
         begins = torch.zeros(sum(lengths), dtype=torch.bool)
         begins[np.cumsum([0, *lengths[:-1]])[np.array(lengths) > 0]] = True
@@ -129,18 +133,18 @@ class GradientInverse:
                     x.copy_(torch.from_numpy(self._allowed(face.whole(x).numpy()))[:, face.mouth])
         return x.detach()
 
-    def _guess(self, reference: ReferenceClip) -> Floats:
-        """Gap (mm) by the landmarks alone: shut, or known to be open."""
-        moved = reference.displacement()
-        opening = moved[:, INNER[0], 1] - moved[:, INNER[1], 1]
-        return np.where(opening < self.descent.shut, 0.0, 1.0).astype(np.float32)
-
     def _allowed(self, rows: Floats) -> Floats:
         low, high = self.spec.soft_limits
         wide = rows.astype(np.float64)
         for k in np.flatnonzero(~self._couplings.allowed(wide)):
             wide[k] = self._couplings.project(wide[k], low, high)
         return wide.astype(np.float32)
+
+
+def guessed_gap(displacement: Floats, shut: float = 0.015) -> Floats:
+    """Gap (mm) by motion alone, float32 [shape=(T,)]: 0 where the opening is below `shut` (u), else open."""
+    opening = displacement[:, INNER[0], 1] - displacement[:, INNER[1], 1]
+    return np.where(opening < shut, 0.0, 1.0).astype(np.float32)
 
 
 def mismatch(felt: Felt, points: Tensor, gap: Tensor, d: Descent) -> Tensor:

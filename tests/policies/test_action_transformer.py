@@ -194,11 +194,14 @@ def test_training_learns_and_its_rollout_holds():
 
 
 def test_lessons_by_reference_lower_what_they_weigh():
-    points = np.repeat(rest_face()[None], 16, 0)
+    points = np.repeat(rest_face()[None], 50, 0)
     points[:, [14, 17, 87, 317, 84, 314]] -= np.array((0, 0.08, 0), np.float32)
-    wanted = [ReferenceClip(str(k), points, gap_mm=np.full(16, 3, np.float32)) for k in range(4)]
+    wanted = [ReferenceClip(str(k), points, gap_mm=np.full(50, 3, np.float32)) for k in range(2)]
     rest = action_train.FeltFace(SPEC).rest.numpy()
     lessons = action_train.reference_lessons(wanted, "speech", rest)
+    assert len(lessons.shown) == 4  # two pieces of each, the last one from the end
+    with pytest.raises(UsageError, match="long enough"):
+        action_train.reference_lessons([wanted[0][:20]], "speech", rest)
     babble = action_train.babble_lessons(toy_babble(8, 16, 0), "speech", rest)
     torch.manual_seed(0)
     start = ActionNet(ActionShape("speech", **SMALL))
@@ -208,7 +211,7 @@ def test_lessons_by_reference_lower_what_they_weigh():
     def error(net):
         now, _ = rollout(net, lessons.shown, torch.tensor(SPEC.rest, dtype=torch.float32).expand(4, 2, -1))
         felt = face(face.whole(now[..., face.mouth].flatten(0, 1)))
-        goal = lessons.points[:, :15].flatten(0, 1)
+        goal = lessons.points[:, :-1].flatten(0, 1)
         return float((felt.points - goal)[:, :40].norm(dim=-1).mean())
 
     with torch.no_grad():
