@@ -49,6 +49,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "score": {
         "speech": Verb("score_speech:ScoreSpeech", "audio → landmarks against tracked people"),
         "talkers": Verb("score_talkers:ScoreTalkers", "audio → landmarks, talker by talker, by language"),
+        "voice": Verb("score_voice:ScoreVoice", "audio → landmarks: rest in noise, any level, step time"),
         "loop": Verb("score_loop:ScoreLoop", "the whole loop, audio → rig → mirror, against tracked people"),
     },
     "bench": {

@@ -6,7 +6,7 @@ are fitted on the training clips alone. Rows of log-mel are taken with the model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +61,28 @@ class Baselines:
     names = ("frozen rest", "frozen mean", "amplitude", "ridge", "nearest neighbour")
 
     @classmethod
-    def fit(cls, clips: Sequence[Clip], rest: Floats, ahead: int, penalty: float = 100.0) -> Baselines:
-        """Fit on tracked training clips."""
+    def fit_talkers(cls, clips: Sequence[Clip], ahead: int, penalty: float = 100.0) -> Baselines:
+        """Fit on clips of many talkers, displacement counting from each one's own rest."""
+        from facetwin.policies.speech_data import by_talker, resting
+
+        rests = {name: resting(own) for name, own in by_talker(clips).items()}
+        return cls.fit(clips, next(iter(rests.values())), ahead, penalty, rests)
+
+    @classmethod
+    def fit(
+        cls,
+        clips: Sequence[Clip],
+        rest: Floats,
+        ahead: int,
+        penalty: float = 100.0,
+        rests: Mapping[str, Floats] | None = None,
+    ) -> Baselines:
+        """Fit on tracked training clips; `rests` are the rest faces of talkers other than `rest`'s."""
         ids = indices("speech63")
         aims, sounds, levels = [], [], []
         for clip in clips:
-            aims.append((clip.landmarks[:, ids, :2] - rest[ids, :2]).reshape(len(clip), -1)[clip.seen])
+            own = (rests or {}).get(clip.talker, rest)
+            aims.append((clip.landmarks[:, ids, :2] - own[ids, :2]).reshape(len(clip), -1)[clip.seen])
             sounds.append(sound_windows(clip.samples, len(clip), ahead)[clip.seen])
             levels.append(loudness(clip.samples, len(clip))[clip.seen])
         y = np.concatenate(aims)  # (N, 126)
