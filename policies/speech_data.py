@@ -109,7 +109,8 @@ def prepare(
 ) -> Material:
     """Log-mel and displacement of datasets, each talker's from his own rest; `voices`: other pitches too."""
     ids = indices("speech63")
-    rows, targets, seen, talker, dataset, rests = [], [], [], [], [], []
+    rows, targets, seen, talker, dataset = [], [], [], [], []
+    rests: list[Floats] = []
     for number, clips in enumerate(datasets):
         talkers = by_talker(clips)
         pitches = (1.0, *PITCHES) if voices and len(talkers) <= FEW else (1.0,)

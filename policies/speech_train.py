@@ -116,7 +116,7 @@ def train_member(
     best_net, losses = copy.deepcopy(net), []
     held = {"net": net, "mean": mean, "best": best_net}
     run = {"shape": repr(shape), "training": repr(options), "clips": len(data)}
-    facts = {"step": 0, "done": 0.0, "best": float("inf"), "spent": 0.0}
+    facts: dict[str, Any] = {"step": 0, "done": 0.0, "best": float("inf"), "spent": 0.0}
     if state is not None:
         facts |= load_state(state, held, optimizer, sampler.random, sampler.torch_random, run) or {}
     step, done, best = int(facts["step"]), facts["done"], facts["best"]
@@ -148,8 +148,8 @@ def train_member(
                 best_net.load_state_dict(mean.state_dict())
             spent = time.process_time() - began
             if state is not None and done < 1:
-                facts = {**run, "step": step, "done": done, "best": best, "spent": spent}
-                save_state(state, held, optimizer, sampler.random, sampler.torch_random, facts)
+                now = {**run, "step": step, "done": done, "best": best, "spent": spent}
+                save_state(state, held, optimizer, sampler.random, sampler.torch_random, now)
             if report is not None:
                 row = {"done": min(1.0, done), "step": step, "train": float(np.mean(losses))}
                 report({**row, **score, "seconds": spent})
@@ -159,10 +159,10 @@ def train_member(
 
 @torch.no_grad()
 def _follow(mean: nn.Module, net: nn.Module, keep: float) -> None:
-    for a, b in zip(mean.parameters(), net.parameters()):
-        a.lerp_(b, 1 - keep)
-    for a, b in zip(mean.buffers(), net.buffers()):
-        a.copy_(b)
+    for mine, new in zip(mean.parameters(), net.parameters()):
+        mine.lerp_(new, 1 - keep)
+    for held, now in zip(mean.buffers(), net.buffers()):
+        held.copy_(now)
 
 
 def network_input(rows: Tensor, shape: Shape, apc: APC | None = None) -> Tensor:
@@ -288,9 +288,7 @@ def split(
     datasets: Sequence[Clip] | Sequence[Sequence[Clip]], shape: Shape, options: Training, held_out: float
 ) -> tuple[Material, tuple[Material, Material]]:
     """All clips made ready, and their parts for training and for deciding when a network was best."""
-    lists: list[Sequence[Clip]] = (
-        [datasets] if datasets and isinstance(datasets[0], Clip) else list(datasets)  # type: ignore[list-item]
-    )
+    lists: list[Any] = [datasets] if datasets and isinstance(datasets[0], Clip) else list(datasets)
     count = sum(len(clips) for clips in lists)
     aside = max(1, round(held_out * count))
     if count - aside < 2:

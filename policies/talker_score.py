@@ -18,7 +18,7 @@ from facetwin.policies.espeak import phoneme_onsets
 from facetwin.policies.scores import Reference, Score, offset, opening_correlation, score_faces
 from facetwin.policies.speech_data import by_talker, resting
 from facetwin.policies.speech_score import face_of
-from facetwin.policies.visemes import Reading, read_visemes, sounds
+from facetwin.policies.visemes import Reading, Sounds, read_visemes, sounds
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import indices, opening
 
@@ -142,7 +142,7 @@ def visemes(talkers: Talkers, faces: Sequence[Floats], trained_on: Talkers) -> R
     def moves(group: Talkers, made: Sequence[NDArray[np.floating]]) -> list[NDArray[np.floating]]:
         return [f[:, ids, :2] - group.rests[c.talker][ids, :2] for f, c in zip(made, group.clips)]
 
-    def cut(group: Talkers, made: Sequence[NDArray[np.floating]]):  # type: ignore[no-untyped-def]
+    def cut(group: Talkers, made: Sequence[NDArray[np.floating]]) -> Sounds:
         said = [clip.phonemes or () for clip in group.clips]
         return sounds(moves(group, made), said, seen=[clip.seen for clip in group.clips])
 
