@@ -269,9 +269,8 @@ def train(
     for k in range(shape.members):
         own = replace(options, seed=options.seed + k)
         kept = _Kept(keep, shape, own, len(data), rest)
-        jobs.append(
-            _Member(k, shape, own, parts, apc, share, kept, start and start.nets[k % len(start.nets)])
-        )
+        first = None if start is None else start.nets[k % len(start.nets)]
+        jobs.append(_Member(k, shape, own, parts, apc, share, kept, first))
     if workers == 1 or shape.members == 1:
         nets = [job.train(say) for job in jobs]
     else:
