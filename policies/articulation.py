@@ -25,7 +25,6 @@ from torch import Tensor
 from facetwin.policies.espeak import Phoneme
 from facetwin.policies.visemes_table import (
     CLOSES,
-    HELD,
     PAUSE,
     TEETH,
     THROAT,
@@ -41,12 +40,19 @@ Floats = NDArray[np.float32]
 POINTS = len(SETS["speech63"])
 #: lips nearer than this at a closure, u
 TOUCH = 0.004
+#: between the lips while the lower one is at the upper teeth, u
+TEETH_GAP = 0.012
+#: how long lips take to meet and to part, s
+RAMP = 0.045
 #: shortest closure, s: a picture at 25 fps falls into it
 HOLD = 0.045
 #: share of a gap that the upper lip closes; the lower lip and jaw do the rest
 UPPER_SHARE = 0.3
 #: a pause shorter than this (s) keeps only part of its dominance: between words nobody goes to rest
 SHORT_PAUSE = 0.25
+
+
+ROUNDED_VOWELS = frozenset("uʊoɔyʏøœɵʉ")
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Style:
     amplitude: float = 1.0
     rounding: float = 1.0
     """Gain of motion along rounding."""
+    firm: float = 0.0
+    """Rounding of rounded vowels beyond English, whose close ones are hardly rounded any more."""
     reach: float = 1.0
     """Above 1 sounds reach further over each other: a lazy mouth."""
     lead: float = 0.0
@@ -87,7 +95,7 @@ def articulate(
     """
     table = table or shipped()
     style = style or Style()
-    times = torch.arange(frames) / fps + style.lead
+    times = torch.arange(frames) / fps + style.lead + table.scalars.get("lead", 0.0)
     sounds = segments(phonemes)
     if not sounds or not frames:
         return np.zeros((frames, POINTS, 3), np.float32)
@@ -96,8 +104,10 @@ def articulate(
     moved = (motion @ torch.from_numpy(table.basis).flatten(1)).unflatten(1, (POINTS, 3)).numpy()
     moved = _personal(moved, style)
     rest_gap = gaps(rest) if rest is not None else np.full(len(_PAIRS[0]), TOUCH, np.float32)
-    shut, pressed = closures(sounds, times.numpy(), table, style.hold)
-    return bring_together(moved, rest_gap, shut, pressed)
+    lips = torch.arange(frames) / fps + style.lead  # what closes is not fitted: no lead of the table's
+    shut, pressed = closures(sounds, lips.numpy(), style.hold)
+    parts = (torch.from_numpy(part) for part in (moved, rest_gap, shut, pressed))
+    return bring_together(*parts).numpy()
 
 
 def blend(
@@ -130,8 +140,8 @@ def _tensors(sounds: Sequence[Segment], table: Table, style: Style) -> tuple[Ten
             strength = strength - 1.5
         if s.stressed:
             target = target * (1 + stress)
-        if s.labialised:
-            target = target + 0.6 * table.rounding
+        round_ = 0.6 * s.labialised + style.firm * (letter in ROUNDED_VOWELS)
+        target = target + round_ * table.rounding
         if letter == PAUSE:
             strength = strength + np.log(min(1.0, max(s.end - s.start, 0.01) / SHORT_PAUSE)) * 2
         rows.append((target, strength, before * style.reach, after * style.reach))
@@ -158,23 +168,18 @@ def _personal(moved: Floats, style: Style) -> Floats:
 
 
 def closures(
-    sounds: Sequence[Segment], times: NDArray[np.floating], table: Table, hold: float = HOLD
+    sounds: Sequence[Segment], times: NDArray[np.floating], hold: float = HOLD
 ) -> tuple[Floats, Floats]:
     """How far the lips are shut, and the lower lip pressed to the teeth, 0..1 [each shape=(T,)]."""
-    s = table.scalars
     shut, pressed = np.zeros(len(times)), np.zeros(len(times))
     for sound in sounds:
+        first, last = sound.start, sound.end
         if sound.letter in CLOSES:
-            first = sound.start - s["close_before"]
-            last = sound.end - s["open_before_end"] if sound.letter in HELD else sound.start + s["open_after"]
-            if sound.letter in HELD:
-                first = sound.start - s["hum_before"]
             if last - first < hold:
-                middle = (first + last) / 2
-                first, last = middle - hold / 2, middle + hold / 2
-            shut = np.maximum(shut, _ramp(times, first, last, s["ramp"]))
+                first, last = (first + last - hold) / 2, (first + last + hold) / 2
+            shut = np.maximum(shut, _ramp(times, first, last, RAMP))
         elif sound.letter in TEETH:
-            pressed = np.maximum(pressed, _ramp(times, sound.start - 0.01, sound.end - 0.02, 1.3 * s["ramp"]))
+            pressed = np.maximum(pressed, _ramp(times, first, last - 0.02, 1.2 * RAMP))
     return shut.astype(np.float32), pressed.astype(np.float32)
 
 
@@ -206,26 +211,30 @@ def gaps(mouth: NDArray[np.floating]) -> Floats:
     return np.asarray(mouth[..., _PAIRS[0], 1] - mouth[..., _PAIRS[1], 1], np.float32)
 
 
-def bring_together(moved: Floats, rest_gap: Floats, shut: Floats, pressed: Floats) -> Floats:
-    """Displacements with closures put in, and lips that never pass through each other.
+def bring_together(moved: Tensor, rest_gap: Tensor, shut: Tensor, pressed: Tensor) -> Tensor:
+    """Displacements (T, 63, 3) with closures put in, and lips that never pass through each other.
 
-    `shut` 1 leaves `TOUCH` at most between the lips; `pressed` 1 leaves a third of the gap and rolls the
-    lower lip in, under the upper teeth.
+    `rest_gap` (9,) is that of the mouth at rest. `shut` (T,) 1 leaves `TOUCH` at most between the lips;
+    `pressed` (T,) 1 leaves `TEETH_GAP` and a quarter of what is more, and rolls the lower lip in, under the
+    upper teeth.
     """
-    moved = moved.copy()
-    gap = gaps(moved) + rest_gap  # (T, 9)
-    touch = np.minimum(TOUCH, np.maximum(rest_gap, 0))
-    wanted = np.maximum(gap, touch)
-    wanted = wanted + shut[:, None] * (touch - wanted)
-    teeth = np.minimum(wanted, touch + 0.3 * (wanted - touch) + 0.008)
-    wanted = wanted + pressed[:, None] * (teeth - wanted)
+    gap = moved[..., _PAIRS[0], 1] - moved[..., _PAIRS[1], 1] + rest_gap  # (T, 9)
+    touch = rest_gap.clamp(0, TOUCH)
+    shut, roll = shut[..., None], pressed[..., None]
+    wanted = torch.maximum(gap, touch)
+    wanted = wanted + shut * (touch - wanted)
+    teeth = touch + TEETH_GAP + 0.25 * (wanted - touch - TEETH_GAP).clamp_min(0)
+    wanted = wanted + roll * (teeth - wanted)
     less = gap - wanted  # (T, 9), what has to go
-    share = UPPER_SHARE * (1 - 0.8 * pressed[:, None])  # the teeth's lip does not come down
-    for inner, outer, part in ((_PAIRS[0], _UPPER_OUTER, -share), (_PAIRS[1], _LOWER_OUTER, 1 - share)):
-        for points in (inner, outer):
-            moved[:, points, 1] += part * less
-    roll = pressed[:, None]
-    moved[:, _LOWER_OUTER, 1] += 0.012 * roll  # the red of the lip goes in
-    moved[:, _LOWER_OUTER, 2] -= 0.02 * roll
-    moved[:, _PAIRS[1], 2] -= 0.03 * roll
-    return moved
+    share = UPPER_SHARE * (1 - 0.8 * roll)  # the teeth's lip does not come down
+    none = torch.zeros_like(roll)
+    shift = torch.zeros_like(moved)
+    for points, up, back in (
+        (_PAIRS[0], -share * less, none),
+        (_UPPER_OUTER, -share * less, none),
+        (_PAIRS[1], (1 - share) * less, -0.03 * roll),
+        (_LOWER_OUTER, (1 - share) * less + 0.012 * roll, -0.02 * roll),  # the red of the lip goes in
+    ):
+        shift[..., points, 1] = up
+        shift[..., points, 2] = back.expand_as(up)
+    return moved + shift

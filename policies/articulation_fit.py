@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetwin.policies.alignment import read_align
-from facetwin.policies.articulation import POINTS, SHORT_PAUSE, blend
+from facetwin.policies.articulation import POINTS, SHORT_PAUSE, blend, bring_together, closures, gaps
 from facetwin.policies.dataset import Clip, load_clips
 from facetwin.policies.espeak import Phoneme
 from facetwin.policies.forced_alignment import align
@@ -29,6 +29,7 @@ from facetwin.policies.visemes_table import (
     LIKE,
     PAUSE,
     ROUND,
+    ROUNDING,
     THROAT,
     UNITS,
     Segment,
@@ -45,14 +46,6 @@ GRID = (
     "J. Acoust. Soc. Am. 120, 2421), CC BY 4.0"
 )
 UPPER, LOWER = SETS["speech63"].index(13), SETS["speech63"].index(14)
-#: closures of the talker, s, chosen on the training clips (docs/synthetic.md)
-CLOSURES = {
-    "close_before": 0.07,
-    "open_after": -0.005,
-    "hum_before": 0.02,
-    "open_before_end": 0.02,
-    "ramp": 0.06,
-}
 #: letters of GRID's alphabet as espeak must read them
 LETTERS = {"a": "eigh"}
 
@@ -100,12 +93,13 @@ def fit(
     groups = [{"params": model.parameters()}, {"params": [space], "lr": options.rate * 0.02}]
     optimizer = torch.optim.Adam(groups, lr=options.rate)
     plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
-    rest_opening = float(opening(rest))
+    rest_gap = torch.from_numpy(gaps(rest[ids]))
     for step in range(options.steps):
         chosen = torch.randperm(len(clips))[:64]
         part = batch.part(chosen)
         guess = (model(part) @ space).unflatten(-1, (POINTS, 3))
-        loss = _loss(guess, part, rest_opening, options) + options.to_class * model.spread()
+        guess = bring_together(guess, rest_gap, part.shut, 0 * part.shut)
+        loss = _loss(guess, part, options) + options.to_class * model.spread()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -147,6 +141,7 @@ class _Batch:
     real: Tensor  # (B, N)
     moved: Tensor
     seen: Tensor
+    shut: Tensor  # (B, T)
 
     def part(self, chosen: Tensor) -> _Batch:
         return _Batch(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
@@ -158,9 +153,10 @@ def _pack(clips: Sequence[Clip], phonemes: Sequence[Sequence[Phoneme]], moved: S
     count = len(clips)
     b = _Batch(
         torch.zeros(count, most, len(UNITS)), *(torch.zeros(count, most) for _ in range(7)),
-        torch.zeros(count, frames, POINTS, 3), torch.zeros(count, frames),
+        torch.zeros(count, frames, POINTS, 3), torch.zeros(count, frames), torch.zeros(count, frames),
     )  # fmt: skip
     for k, own in enumerate(sounds):
+        b.shut[k] = torch.from_numpy(closures(own, np.arange(frames) / 25)[0])
         for n, sound in enumerate(own):
             letter = _lips_of(own, n)
             recipe = {letter: 1.0} if letter in UNITS else LIKE[letter]
@@ -204,6 +200,7 @@ class _Unknowns(torch.nn.Module):
         self.after = torch.nn.Parameter(torch.full((len(groups), channels), np.log(0.07)))
         self.exponent = torch.nn.Parameter(torch.tensor(1.3))
         self.stress = torch.nn.Parameter(torch.tensor(0.05))
+        self.lead = torch.nn.Parameter(torch.tensor(0.0))
         self.limit()
 
     def start(self, batch: _Batch, codes: Tensor) -> None:
@@ -225,17 +222,17 @@ class _Unknowns(torch.nn.Module):
         self.strength.clamp_(-4, 4)
         self.exponent.clamp_(1.0, 2.0)
         self.stress.clamp_(-0.3, 0.3)
+        self.lead.clamp_(-0.04, 0.04)
 
     def forward(self, b: _Batch) -> Tensor:
         target = b.unit @ self.target  # (B, N, K)
-        close = [UNITS.index(u) for u in ("u", "ʊ")], [UNITS.index(u) for u in ("i", "ɪ")]
-        rounding = self.target[close[0]].mean(0) - self.target[close[1]].mean(0)
+        rounding = sum(w * self.target[UNITS.index(u)] for u, w in ROUNDING.items())
         target = target + b.rounding[..., None] * rounding
         target = target * (1 + self.stress * b.stressed[..., None])
         strength = b.unit @ self.strength - 1.5 * b.throat[..., None] + b.quiet[..., None]
         strength = strength + (b.real[..., None] - 1) * 30
         before, after = (torch.exp(b.unit @ p[self.group]) for p in (self.before, self.after))
-        times = torch.arange(b.moved.shape[1]) / 25
+        times = torch.arange(b.moved.shape[1]) / 25 + self.lead
         rows = [
             blend(times, b.start[k], b.end[k], target[k], strength[k], before[k], after[k], self.exponent)
             for k in range(len(b.start))
@@ -256,7 +253,7 @@ class _Unknowns(torch.nn.Module):
         def rows(values: Tensor) -> dict[str, Floats]:
             return {u: values[k].detach().numpy().copy() for k, u in enumerate(UNITS)}
 
-        scalars = {"exponent": float(self.exponent), "stress": float(self.stress), **CLOSURES}
+        scalars = {"exponent": self.exponent.item(), "stress": self.stress.item(), "lead": self.lead.item()}
         about: dict[str, Any] = {
             "what": "viseme targets and dominance, displacement of speech63 in u, s",
             "data": f"{GRID}; {clips} training clips",
@@ -269,7 +266,7 @@ class _Unknowns(torch.nn.Module):
         )  # fmt: skip
 
 
-def _loss(guess: Tensor, batch: _Batch, rest_opening: float, options: Fit) -> Tensor:
+def _loss(guess: Tensor, batch: _Batch, options: Fit) -> Tensor:
     """Mean distance, lips first, and the opening's: .01 u."""
     parts = torch.ones(POINTS)
     parts[40:51], parts[51:] = 0.5, 0.3

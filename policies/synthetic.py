@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from facetwin import assets
@@ -83,6 +84,7 @@ def make_talker(language: str, voice: str = "", seed: int = 0, name: str = "") -
         gains=tuple(float(g) for g in np.exp(random.normal(0, 0.08, 8))),
         amplitude=float(np.exp(random.normal(0, 0.15)).clip(0.7, 1.4)),
         rounding=float(np.exp(random.normal(0, 0.15)).clip(0.7, 1.4)),
+        firm=0.0 if language.startswith("en") else float(random.uniform(0.2, 0.7)),
         reach=float(np.exp(random.normal(0, 0.12)).clip(0.75, 1.35)),
         lead=float(random.normal(0, 0.008)),
         asymmetry=float(random.normal(0, 0.04)),
@@ -276,7 +278,8 @@ def _shut() -> Floats:
     face = canonical().astype(np.float32).copy()
     ids = indices("speech63")
     gap = gaps(face[ids])
-    face[ids] += bring_together(np.zeros((1, len(ids), 3), np.float32), gap, np.ones(1), np.zeros(1))[0]
+    still = torch.zeros(1, len(ids), 3)
+    face[ids] += bring_together(still, torch.from_numpy(gap), torch.ones(1), torch.zeros(1))[0].numpy()
     return face
 
 

@@ -43,20 +43,20 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "mid": ("ɛ", "ə"),
     "open": ("a", "ɐ", "ɑ"),
     "rounded": ("ɔ", "ɒ"),
-    "close rounded": ("u", "ʊ"),
+    "close rounded": ("u",),
 }
 UNITS: tuple[str, ...] = tuple(unit for units in CLASSES.values() for unit in units)
 
-#: rounding by itself: what a close rounded vowel has that a close spread one has not
+#: rounding by itself: what rounded vowels have that spread ones of the same height have not
 ROUND = "+round"
-#: pressed to the teeth: kept apart from the units, for the tracker hardly sees it (DESIGN section 10)
+ROUNDING = {"u": 0.5, "ɔ": 0.5, "i": -0.5, "ɑ": -0.5}
 _ALVEOLAR = {"t": 0.34, "d": 0.33, "n": 0.33}
 _VELAR = {"k": 0.5, "ɡ": 0.5}
 _DENTAL = {"θ": 0.5, "ð": 0.5}
 _HUSH = {"ʃ": 0.5, "ʒ": 0.5}
 _BILABIAL = {"p": 0.34, "b": 0.33, "m": 0.33}
 _LIP_TEETH = {"f": 0.5, "v": 0.5}
-_RETROFLEX = {"t": 0.3, "d": 0.3, "n": 0.2, ROUND: 0.15}
+_RETROFLEX = {"t": 0.4, "d": 0.4, "n": 0.2, ROUND: 0.15}
 _PALATAL = {"j": 0.6, "k": 0.2, "ɡ": 0.2}
 
 #: letters that are no units: weights of units; letters of one row are neighbours of the same units
@@ -79,16 +79,17 @@ LIKE: dict[str, Mapping[str, float]] = {
     # vowels: from close to open, spread, then rounded
     "ɨ": {"ɪ": 0.7, "i": 0.3},
     "ɯ": {"ɪ": 0.6, "i": 0.2, "ə": 0.2},
-    "y": {"i": 1.0, ROUND: 0.9},
-    "ʏ": {"ɪ": 1.0, ROUND: 0.8},
+    "y": {"u": 0.6, "i": 0.4, ROUND: 0.5},
+    "ʊ": {"u": 0.75, "ə": 0.25},
+    "ʏ": {"u": 0.5, "ɪ": 0.5, ROUND: 0.4},
     "ʉ": {"u": 1.0},
     "e": {"ɪ": 0.5, "ɛ": 0.5},
     "ɘ": {"ɪ": 0.3, "ə": 0.7},
-    "ø": {"ɪ": 0.5, "ɛ": 0.5, ROUND: 0.75},
-    "ɵ": {"ə": 0.6, "ʊ": 0.4, ROUND: 0.3},
-    "o": {"ɔ": 0.5, "u": 0.25, "ʊ": 0.25},
+    "ø": {"ɔ": 0.4, "ɛ": 0.3, "ɪ": 0.3, ROUND: 0.4},
+    "ɵ": {"ə": 0.6, "u": 0.4, ROUND: 0.3},
+    "o": {"ɔ": 0.5, "u": 0.5},
     "ɤ": {"ə": 0.7, "ɐ": 0.3},
-    "œ": {"ɛ": 1.0, ROUND: 0.6},
+    "œ": {"ɔ": 0.4, "ɛ": 0.6, ROUND: 0.25},
     "ɜ": {"ə": 0.6, "ɛ": 0.4},
     "ɚ": {"ə": 0.6, "ɹ": 0.4},
     "ɝ": {"ə": 0.4, "ɛ": 0.2, "ɹ": 0.4},
@@ -97,7 +98,7 @@ LIKE: dict[str, Mapping[str, float]] = {
     "æ": {"a": 0.8, "ɛ": 0.2},
     "ɶ": {"a": 1.0, ROUND: 0.4},
     "ᵻ": {"ɪ": 0.7, "ə": 0.3},
-    "ᵿ": {"ʊ": 0.7, "ə": 0.3},
+    "ᵿ": {"u": 0.5, "ə": 0.5},
 }
 #: sounds of the throat: the lips are already at what follows
 THROAT = frozenset("hɦʔ")
@@ -106,6 +107,8 @@ VOWELS = frozenset("iɪɨɯyʏʉuʊeɘøɵoɤəɛœɜɚɝɞʌɔæaɶɐɑɒᵻᵿ
 CLOSES = frozenset("pbmɓʘʙ")
 #: nasals and trills hold the closure as long as they sound; stops let go at the burst, where they begin
 HELD = frozenset("mʙ")
+#: how long before its burst a stop is shut (espeak's own silence), and how long after it still counts, s
+CLOSURE, RELEASE = 0.05, 0.015
 TEETH = frozenset("fvɱʋⱱ")
 #: espeak's own spellings (Kirshenbaum's leftovers) of letters
 _SPELLINGS = {"s.": "ʂ", "z.": "ʐ", "t.": "ʈ", "d.": "ɖ", "n.": "ɳ", "l.": "ɭ", "r.": "ɽ", "ʦ": "ts", "ʧ": "tʃ",
@@ -170,7 +173,26 @@ def segments(phonemes: Sequence[Phoneme]) -> list[Segment]:
             stressed = "ˈ" in p.name and letter in VOWELS
             round_ = k + 1 == len(own) and any(c in p.name for c in _LABIALISED)
             parts.append(Segment(letter, float(edges[k]), float(edges[k + 1]), stressed, round_))
-    return parts
+    return _closed_before_bursts(parts)
+
+
+def _closed_before_bursts(parts: list[Segment]) -> list[Segment]:
+    """Bilabial stops put where the lips touch: from `CLOSURE` before the burst to just after it."""
+    moved = list(parts)
+    for k, part in enumerate(parts):
+        if part.letter not in CLOSES or part.letter in HELD:
+            continue
+        before = moved[k - 1] if k else None
+        room = CLOSURE if before is None else min(CLOSURE, 0.5 * (before.end - before.start))
+        start, end = part.start - room, min(part.end, part.start + RELEASE)
+        moved[k] = replace(part, start=start, end=end)
+        if before is not None:
+            moved[k - 1] = replace(before, end=min(before.end, start))
+        if (
+            k + 1 < len(parts) and parts[k + 1].letter != PAUSE
+        ):  # what is breathed out has the next sound's lips
+            moved[k + 1] = replace(moved[k + 1], start=end)
+    return moved
 
 
 @dataclass(frozen=True)
@@ -184,7 +206,7 @@ class Table:
     targets : {unit: float32 [shape=(K,)]}
     strength : {unit: float32 [shape=(K,)]}, log of dominance
     before, after : {unit: float32 [shape=(K,), s]}, reach of a sound ahead of its start, beyond its end
-    scalars : other fitted numbers (exponent, shifts and holds of closures, stress)
+    scalars : other fitted numbers (exponent, stress, lead in s)
     about : where it comes from
     """
 
@@ -215,9 +237,8 @@ class Table:
 
     @property
     def rounding(self) -> Floats:
-        """What rounding does, [shape=(K,)]: close rounded against close spread vowels."""
-        t = self.targets
-        return np.asarray((t["u"] + t["ʊ"]) / 2 - (t["i"] + t["ɪ"]) / 2, np.float32)
+        """What rounding does, [shape=(K,)]: rounded against spread vowels of the same height."""
+        return np.asarray(sum(self.targets[u] * w for u, w in ROUNDING.items()), np.float32)
 
     def _mix(self, letter: str, values: Mapping[str, Floats], rounding: bool = False) -> Floats:
         if letter in values:
