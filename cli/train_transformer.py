@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from facetwin.policies.action_train import Lessons
     from facetwin.policies.controllers import ReferenceClip
     from facetwin.policies.dataset import Clip
+    from facetwin.policies.image_self import ImageSelf
     from facetwin.policies.vae import Vae
     from facetwin.twin.spec import RigSpec
 
+LICENCE = "Apache-2.0; GRID audiovisual sentence corpus (Cooke et al. 2006), CC BY 4.0, where it was used"
 DREAMING = 4000  # steps of the self-model of pictures
-PILE = 15  # clips that the gradient inverse takes at once
+PILE = 16  # clips that the gradient inverse takes at once
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,12 @@ class TrainTransformer:
 
 
 def run(options: TrainTransformer) -> int:
-    """Film, train, score on ways not trained on, write the weights."""
+    """Babble, train, score on ways not trained on, write the weights."""
     import torch
 
     from facetwin import assets
-    from facetwin.policies import action_data, action_train, image_self
-    from facetwin.policies.action_transformer import INPUTS, save, vae_hash
-    from facetwin.policies.felt_face import FeltFace
-    from facetwin.policies.vae import Vae
+    from facetwin.policies import action_train
+    from facetwin.policies.action_transformer import INPUTS, save
     from facetwin.policies.weights import provenance
     from facetwin.twin.spec import load_rig
 
@@ -82,11 +83,63 @@ def run(options: TrainTransformer) -> int:
     if options.ways < 100:
         raise UsageError("too few ways to split", where="--ways", found=options.ways, expected="100 or more")
     spec = load_rig(options.rig)
+    clips = _clips(options)
+    make = _by_pictures if options.inputs == "latents" else _by_motion
+    course = make(options, spec, clips, _spoken(options, spec, clips))
+    settings = action_train.Training(steps=options.steps, seed=options.seed)
+    with Progress("training the transformer", total=options.steps) as bar:
+        net = action_train.train(
+            spec, course.babble, course.references, inputs=options.inputs, self_image=course.self_image,
+            options=settings, progress=bar.advance,
+        )  # fmt: skip
+    errors = action_train.command_errors(net, course.test, spec)
+    ratio = errors["free rollout"] / errors["teacher-forced"]
+    scores = {"commands_on_unseen_ways": errors, "rollout_to_teacher_forced": ratio, **course.scores}
+    path = options.out or assets.path("weights", f"transformer_{options.inputs}_{spec.name}.safetensors")
+    save(path, net, {
+        "kind": "action transformer", "data": course.data, "licence": LICENCE, **provenance(),
+        "seed": options.seed, "rig": spec.name, "rig_hash": spec.hash, "motors": list(spec.names),
+        "vae": course.vae, "training": asdict(settings), "scores": scores,
+    })  # fmt: skip
+    if options.json:
+        print(json.dumps({"weights": str(path), "scores": scores}))
+        return 0
+    ways, pictures = course.test.shown.shape[:2]
+    print(f"{ways} unseen ways of {pictures} pictures; mean error of a command, range 0..1")
+    for name, error in errors.items():
+        print(f"  {name:32}{error:8.4f}")
+    print(f"  free rollout / teacher-forced   {ratio:8.3f}")
+    print(f"wrote {path}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that a training run learns from and is scored on."""
+
+    babble: Lessons
+    test: Lessons
+    references: Lessons | None
+    data: str
+    self_image: ImageSelf | None = None
+    vae: str = ""
+    scores: dict[str, Any] = field(default_factory=dict)
+
+
+def _by_pictures(
+    options: TrainTransformer, spec: RigSpec, clips: list[Clip], spoken: list[NDArray[np.float32]]
+) -> Course:
+    """Babble as the VAE sees it, filmed and dreamt, and the ideal robot."""
+    from facetwin import assets
+    from facetwin.policies import action_data, image_self
+    from facetwin.policies.action_train import babble_lessons, reference_lessons
+    from facetwin.policies.action_transformer import vae_hash
+    from facetwin.policies.controllers import rest_face
+    from facetwin.policies.vae import Vae
+    from facetwin.twin.landmarks import indices
+
     encoder = options.vae or assets.path("weights", f"vae_{spec.name}.safetensors")
     vae = Vae.load(encoder)
-    clips = _clips(options)
-    spoken = _spoken(options, spec, clips)
-    rest = FeltFace(spec).rest.numpy()
 
     def filmed(name: str, count: int, bodies: int, seed: int) -> action_data.ActionData:
         folder = options.cache / name
@@ -97,8 +150,7 @@ def run(options: TrainTransformer) -> int:
         with Progress(f"encoding {name}", total=count, unit="ways") as bar:
             return action_data.read(folder, vae, count, bar.advance)
 
-    own = filmed("own", options.ways, 0, options.seed)
-    lived, check, test = own.split()
+    lived, check, test = filmed("own", options.ways, 0, options.seed).split()
     with Progress("learning what commands look like", total=DREAMING) as bar:
         known = image_self.fit(lived, check, steps=DREAMING, seed=options.seed, progress=bar.advance)
     parts = [lived]
@@ -106,49 +158,47 @@ def run(options: TrainTransformer) -> int:
         parts.append(image_self.dream(known, spec, options.dreams, spoken=spoken, seed=options.seed + 2))
     if options.others:
         parts.append(
-            filmed("others", options.others, max(1, options.others // 4), options.seed + 1).split()[0]
+            filmed("others", options.others, max(1, options.others // 20), options.seed + 1).split()[0]
         )
-    babble = action_train.babble_lessons(action_data.join(parts), options.inputs, rest)
-    if options.inputs == "latents":
-        wanted = _references(options, spec, clips, vae, encoder)
-    else:
-        wanted = _motions(clips)
-    references = action_train.reference_lessons(wanted, options.inputs, rest) if wanted else None
-    settings = action_train.Training(steps=options.steps, seed=options.seed)
-    with Progress("training the transformer", total=options.steps) as bar:
-        net = action_train.train(
-            spec, babble, references, inputs=options.inputs, self_image=known.net, options=settings,
-            progress=bar.advance,
-        )  # fmt: skip
-    errors = action_train.command_errors(net, action_train.babble_lessons(test, options.inputs, rest), spec)
-    scores = {
-        "commands_on_unseen_ways": errors,
-        "rollout_to_teacher_forced": errors["free rollout"] / errors["teacher-forced"],
-        "self_image": {"latents_std": known.latents, "lips_u": known.points},
-    }
-    path = options.out or assets.path("weights", f"transformer_{options.inputs}_{spec.name}.safetensors")
-    save(path, net, {
-        "kind": "action transformer",
-        "data": _told(options, own, wanted),
-        "licence": "Apache-2.0; GRID audiovisual sentence corpus (Cooke et al. 2006), CC BY 4.0",
-        **provenance(),
-        "seed": options.seed,
-        "rig": spec.name, "rig_hash": spec.hash, "motors": list(spec.names),
-        "vae": vae_hash(encoder) if options.inputs == "latents" else "",
-        "training": asdict(settings),
-        "scores": scores,
-    })  # fmt: skip
-    if options.json:
-        print(json.dumps({"weights": str(path), "scores": scores}))
-        return 0
-    print(
-        f"{len(test)} unseen ways of {test.commands.shape[1]} pictures; mean error of a command, range 0..1"
+    wanted = _references(options, spec, clips, vae, encoder)
+    rest = rest_face()[indices("speech63"), :2]
+    return Course(
+        babble_lessons(action_data.join(parts), "latents", rest),
+        babble_lessons(test, "latents", rest),
+        reference_lessons(wanted, "latents", rest) if wanted else None,
+        f"{options.ways} ways filmed, {options.others} of other bodies and cameras, {options.dreams} dreamt; "
+        f"{len(wanted)} references, {len(spoken)} spoken clips{_named(options)}",
+        known.net,
+        vae_hash(encoder),
+        {"self_image": {"latents_std": known.latents, "lips_u": known.points}},
     )
-    for name, error in errors.items():
-        print(f"  {name:32}{error:8.4f}")
-    print(f"  free rollout / teacher-forced   {scores['rollout_to_teacher_forced']:8.3f}")
-    print(f"wrote {path}")
-    return 0
+
+
+def _by_motion(
+    options: TrainTransformer, spec: RigSpec, clips: list[Clip], spoken: list[NDArray[np.float32]]
+) -> Course:
+    """Babble as points move, by the fast skin, and people's motions, tracked and heard; no pictures."""
+    from facetwin.policies.action_data import feel
+    from facetwin.policies.action_train import babble_lessons, reference_lessons
+    from facetwin.policies.felt_face import FeltFace
+
+    face = FeltFace(spec)
+    count = options.ways + options.dreams
+    with Progress("feeling babble", total=count, unit="ways") as bar:
+        data = feel(face, count, spoken=spoken, seed=options.seed, progress=bar.advance)
+    train, _, test = data.split()
+    motions, rest = _motions(clips), face.rest.numpy()
+    return Course(
+        babble_lessons(train, "speech", rest),
+        babble_lessons(test[: options.ways // 10], "speech", rest),
+        reference_lessons(motions, "speech", rest) if motions else None,
+        f"{count} ways through the fast skin; {len(motions)} motions, "
+        f"{len(spoken)} spoken clips{_named(options)}",
+    )
+
+
+def _named(options: TrainTransformer) -> str:
+    return f" of {options.speech.name}" if options.speech is not None else ""
 
 
 def _clips(options: TrainTransformer) -> list[Clip]:
@@ -168,7 +218,7 @@ def _spoken(options: TrainTransformer, spec: RigSpec, clips: list[Clip]) -> list
         return []
     kept = options.cache / f"spoken-{spec.hash[:12]}-{len(clips)}.safetensors"
     if not kept.exists():
-        teacher, out = GradientInverse(spec, Descent(steps=60)), []
+        teacher, out = GradientInverse(spec, Descent(steps=40)), []
         wanted = [_on_robot(clip) for clip in clips]
         with Progress("following people", total=len(clips), unit="clips") as bar:
             for k in range(0, len(wanted), PILE):
@@ -252,7 +302,3 @@ def _motions(clips: list[Clip]) -> list[ReferenceClip]:
                 out.append(ReferenceClip(clip.name, face, gap_mm=guessed_gap(bare.displacement())))
             bar.advance()
     return out
-
-
-def _told(options: TrainTransformer, own: Any, wanted: list[ReferenceClip]) -> str:
-    return f"{len(own)} filmed ways, {options.dreams} dreamt, {len(wanted)} references"

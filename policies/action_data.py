@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from facetwin.policies.babble import key_poses, mouthing, symmetrise, uniform
+from facetwin.policies.controllers import LATENTS
+from facetwin.policies.felt_face import FeltFace
 from facetwin.policies.selfmodel import mirror_motors
 from facetwin.policies.vae import Vae
 from facetwin.twin.couplings import Couplings
@@ -166,6 +169,36 @@ def film(
         save_file(arrays, part, metadata=about)
         part.replace(path)
         progress(len(some))
+
+
+def feel(
+    face: FeltFace,
+    count: int,
+    *,
+    spoken: Sequence[Floats] = (),
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> ActionData:
+    """Babble along `count` ways without a camera: points and gap by the fast skin, latents all zero."""
+    source, parts = ways(face.spec, np.random.default_rng((seed, 19)), spoken), []
+    while len(parts) * SHARD < count:
+        rows, kinds, split = zip(*itertools.islice(source, min(SHARD, count - len(parts) * SHARD)))
+        commands = np.stack(rows)  # (s, T, n)
+        lead = commands.shape[:2]
+        with torch.no_grad():
+            felt = face(torch.from_numpy(commands).flatten(0, 1))
+        parts.append(
+            ActionData(
+                commands,
+                np.zeros((*lead, LATENTS), np.float32),
+                felt.points.unflatten(0, lead).numpy(),
+                felt.gap.unflatten(0, lead).numpy(),
+                np.array(kinds),
+                np.array(split),
+            )
+        )
+        progress(len(rows))
+    return join(parts)
 
 
 def read(folder: Path, vae: Vae, count: int, progress: Callable[[int], None] = lambda _: None) -> ActionData:
