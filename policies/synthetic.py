@@ -175,8 +175,8 @@ def jittered(phonemes: Sequence[Phoneme], spread: float, random: np.random.Gener
     """The same sounds in order, their borders moved by chance (s)."""
     moved: list[Phoneme] = []
     shift = 0.0
-    for p in phonemes:
-        room = 0.4 * (p.end - p.start)
+    for p, later_one in zip(phonemes, [*phonemes[1:], *phonemes[-1:]]):
+        room = 0.4 * min(p.end - p.start, later_one.end - later_one.start)
         later = float(np.clip(random.normal(0, spread), -room, room)) if spread else 0.0
         moved.append(Phoneme(p.name, p.start + shift, p.end + later))
         shift = later

@@ -27,7 +27,7 @@ from facetwin.twin.spec_parts import CameraSpec
 Floats = NDArray[np.floating]
 
 COMMENT = "Synthetic: a drawn face that says what a synthetic voice says; no person was filmed."
-CHIN = 152
+CHIN, LOWER_LIP = 152, 14
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,16 @@ class Portrait:
 
     Parameters
     ----------
+    rest : float [shape=(478, 3), u], the face at rest, from which the lower teeth's motion counts
     look : colours, light and pose
     size : side of the square picture, px
     """
 
-    def __init__(self, look: Look | None = None, size: int = 256) -> None:
+    def __init__(self, rest: Floats, look: Look | None = None, size: int = 256) -> None:
         if not 64 <= size <= 2160:
             raise UsageError("no such size", where="size", found=size, expected="64 to 2160 px")
         self.look = look or Look()
+        self.rest = rest
         self.face = _coloured(load_face(), self.look)
         spec = next(iter(load_rig("face26").cameras.values()))
         self._camera = RasterCamera(self.face, _frontal(spec, self.look, size), size=(size, size))
@@ -82,7 +84,7 @@ class Portrait:
         skin = self.face.rest + _follow() @ moved
         turn = self._turn()
         poses = {name: turn.copy() for name in self.face.links}
-        poses["jaw"] = turn @ self._jaw(moved[CHIN])
+        poses["jaw"] = turn @ self._jaw(landmarks)
         return self._camera.render(skin @ turn[:3, :3].T + turn[:3, 3], poses)
 
     def _turn(self) -> NDArray[np.float64]:
@@ -92,10 +94,13 @@ class Portrait:
         pose[:3, :3] = Rotation.from_euler("yx", (self.look.yaw, self.look.pitch)).as_matrix()
         return pose
 
-    def _jaw(self, chin: Floats) -> NDArray[np.float64]:
-        """Pose of the lower jaw for a displacement of the chin (m): down and forward with it."""
+    def _jaw(self, landmarks: Floats) -> NDArray[np.float64]:
+        """Pose of the lower jaw: down with chin and lower lip, and where this identity's mouth is (m)."""
+        lips = indices("lips40")
+        down = (landmarks - self.rest)[[CHIN, LOWER_LIP], 1].mean()
+        own = (self.rest[lips, 1] - canonical()[lips, 1]).mean()
         pose = np.eye(4)
-        pose[1, 3] = min(float(chin[1]), 0.0)
+        pose[1, 3] = min(float(down + own), 0.0) * self.face.metres_per_u
         return pose
 
 
@@ -103,12 +108,16 @@ def film(
     clip: Clip,
     path: str | Path,
     *,
+    rest: Floats | None = None,
     look: Look | None = None,
     size: int = 256,
     report: Callable[[int], None] | None = None,
 ) -> Path:
-    """A clip as an mp4 with its sound; `report` hears how many pictures are done."""
-    portrait = Portrait(look, size)
+    """A clip as an mp4 with its sound; `report` hears how many pictures are done.
+
+    `rest` (478, 3) is the face at rest, by default that of the first picture.
+    """
+    portrait = Portrait(clip.landmarks[0] if rest is None else rest, look, size)
     with VideoWriter(
         path,
         FPS,
