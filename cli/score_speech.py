@@ -17,6 +17,7 @@ COLUMNS = (
     ("D-V", "{:.4f}"),
     ("D-AL", "{:.4f}"),
     ("opening correlation", "{:.3f}"),
+    ("lag out", "{:.3f}"),
     ("closure", "{:.3f}"),
     ("control", "{:.3f}"),
     ("closure - control", "{:.3f}"),
@@ -118,4 +119,4 @@ def _print(table: dict[str, dict[str, Any]], clips: int, options: ScoreSpeech) -
         shown.add_column(f"{name}\n{table['model'][name].unit}", justify="right")
     for maker, row in table.items():
         shown.add_row(maker, *(form.format(row[name].value) for name, form in COLUMNS))
-    Console(width=150 if not sys.stdout.isatty() else None).print(shown)
+    Console(width=160 if not sys.stdout.isatty() else None).print(shown)

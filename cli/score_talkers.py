@@ -39,7 +39,7 @@ class ScoreTalkers:
     limit: int | None = None
     """Score only the first so many clips."""
     fit: int = 400
-    """Clips of each training dataset that baselines are fitted on."""
+    """Clips of each training dataset, about, that baselines are fitted on, taken evenly."""
     record: bool = False
     """Write the figures into the sidecar of the weights."""
     json: bool = False
@@ -51,7 +51,7 @@ def run(options: ScoreTalkers) -> int:
     import torch
 
     from facetwin.policies.baselines import Baselines
-    from facetwin.policies.dataset import load_clips
+    from facetwin.policies.dataset import Clip, load_clips
     from facetwin.policies.speech import SpeechModel
     from facetwin.policies.talker_score import Talkers, by_group, makers, spread, talker_table, visemes
 
@@ -60,7 +60,11 @@ def run(options: ScoreTalkers) -> int:
     torch.set_num_threads(1)
     model = SpeechModel.load(options.weights or options.lookahead)
     talkers = Talkers.of(load_clips(options.data, options.limit))
-    training = [clip for folder in options.train for clip in load_clips(folder, options.fit)]
+    training: list[Clip] = []
+    for folder in options.train:
+        every = load_clips(folder)
+        training += every[:: max(1, len(every) // options.fit)]
+        del every
     with Progress("scoring", total=9 if training else 4, unit="rows") as progress:
         baselines = Baselines.fit_talkers(training, model.shape.ahead) if training else None
         table, faces = talker_table(

@@ -47,6 +47,10 @@ class TrainFamily:
     """The report's widths (LSTM 256) instead of 64."""
     limit: int | None = None
     """Use only the first so many clips of each dataset (a trial)."""
+    clips: int = 100
+    """Clips of each scored dataset, taken evenly."""
+    fit: int = 400
+    """Clips of each training dataset that baselines are fitted on, taken evenly."""
     seed: int = 0
     json: bool = False
     """Print one JSON object."""
@@ -101,7 +105,7 @@ def _talkers(folder: Path, options: TrainFamily) -> Any:
     from facetwin.policies.speech_score import reference
     from facetwin.policies.talker_score import Talkers
 
-    clips = load_clips(folder, options.limit)
+    clips = _evenly(load_clips(folder), options.clips)
     if any(clip.phonemes for clip in clips) or options.align is None:
         return Talkers.of(clips)
     rests = {name: resting(own) for name, own in by_talker(clips).items()}
@@ -116,7 +120,7 @@ def _baselines(training: list[Any], scored: list[Any], options: TrainFamily) -> 
     path = options.out / "baselines.json"
     if path.exists():
         return
-    fitted = Baselines.fit_talkers([clip for clips in training for clip in clips], 2)
+    fitted = Baselines.fit_talkers([c for clips in training for c in _evenly(clips, options.fit)], 2)
     found: dict[str, dict[str, Any]] = {}
     for folder, talkers in zip(options.score, scored):
         made = makers(lambda samples: samples, fitted)
@@ -199,6 +203,11 @@ def _markdown(table: list[dict[str, Any]]) -> str:
             lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _evenly(clips: list[Any], count: int) -> list[Any]:
+    """So many of a list, from all over it."""
+    return clips if len(clips) <= count else [clips[k * len(clips) // count] for k in range(count)]
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetwin.policies.apc import APC
-from facetwin.policies.dataset import Clip
 from facetwin.policies.scores import Score
 from facetwin.policies.speech import SpeechModel
 from facetwin.policies.speech_data import Material
@@ -124,15 +123,13 @@ def opening_gain(net: Any, shape: Shape, data: Material, apc: APC | None = None)
 
 
 def score_variant(model: SpeechModel, talkers: Talkers) -> dict[str, dict[str, Score]]:
-    """Scores of a model as it is, and without its opening gain."""
-    plain = SpeechModel(replace(model.shape, gain=1.0), model.nets, model.rest, apc=model.apc)
-
-    def with_face(which: SpeechModel) -> Callable[[Clip], NDArray[np.float32]]:
-        def make(clip: Clip) -> NDArray[np.float32]:
-            which.rest = talkers.statics[clip.talker]  # the family sees the talker's static face
-            return which(clip.samples)
-
-        return make
-
-    table, _ = talker_table(talkers, {"gain": with_face(model), "no gain": with_face(plain)}, people=False)
-    return table
+    """Scores of a model as it is ("gain"), and without its opening gain ("no gain")."""
+    moved: dict[str, NDArray[np.float32]] = {}
+    for clip in talkers.clips:
+        model.rest = talkers.statics[clip.talker]  # the family sees the talker's static face
+        moved[clip.name] = model(clip.samples)
+    made = {
+        "gain": lambda clip: moved[clip.name],
+        "no gain": lambda clip: moved[clip.name] / np.float32(model.shape.gain),
+    }
+    return talker_table(talkers, made, people=False)[0]

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from facetwin.policies.baselines import Baselines, late, shuffled
 from facetwin.policies.dataset import Clip
 from facetwin.policies.espeak import phoneme_onsets
-from facetwin.policies.scores import Reference, Score, offset, opening_correlation, score_faces
+from facetwin.policies.scores import Reference, Score, score_faces
 from facetwin.policies.speech_data import by_talker, resting
-from facetwin.policies.speech_score import face_of
+from facetwin.policies.speech_score import face_of, with_lag
 from facetwin.policies.visemes import Reading, Sounds, read_visemes, sounds
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.landmarks import indices, opening
+from facetwin.twin.landmarks import indices
 
 Floats = NDArray[np.float32]
 Maker = Callable[[Clip], NDArray[np.floating]]
@@ -93,7 +93,7 @@ def talker_table(
     for name, maker in made.items():
         faces = talkers.faces(maker)
         first = first or faces
-        table[name] = score_faces(faces, talkers.references, window=window)
+        table[name] = with_lag(faces, talkers.references, window)
         tell(name)
     true: list[NDArray[np.floating]] = [clip.landmarks for clip in talkers.clips]
     every = {
@@ -102,7 +102,7 @@ def talker_table(
         "person": true,
     }
     for name, faces_ in every.items() if people else ():
-        table[name] = score_faces(faces_, talkers.references, window=window)
+        table[name] = with_lag(faces_, talkers.references, window)
         tell(name)
     return table, first
 
@@ -151,22 +151,3 @@ def visemes(talkers: Talkers, faces: Sequence[Floats], trained_on: Talkers) -> R
         cut(talkers, list(faces)),
         cut(talkers, [clip.landmarks for clip in talkers.clips]),
     )
-
-
-def lag_corrected(faces: Sequence[Floats], references: Sequence[Reference]) -> float:
-    """Correlation of openings after each clip was moved by its own best lag, of at most two pictures.
-
-    What is left when a clip's sound and picture do not fit: GRID's clips are some tens of ms off, each by
-    another amount, which no model can know.
-    """
-    moved = []
-    for face, reference in zip(faces, references):
-        lag = offset([face], [reference], 2) / 40
-        gape = opening(face)
-        at = np.arange(len(gape)) + (lag if np.isfinite(lag) else 0.0)
-        shifted = np.asarray(face).copy()
-        # only the opening is read afterwards: it sits in the two middle points of the inner lips
-        shifted[:, 13, 1] = np.interp(at, np.arange(len(gape)), gape) + shifted[:, 14, 1]
-        shifted[:, 13, 0], shifted[:, 13, 2:] = shifted[:, 14, 0], shifted[:, 14, 2:]
-        moved.append(shifted)
-    return opening_correlation(moved, references)

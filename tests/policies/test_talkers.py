@@ -15,8 +15,9 @@ from facetwin.policies.apc import AHEAD, APC, APCShape
 from facetwin.policies.baselines import Baselines
 from facetwin.policies.dataset import Clip
 from facetwin.policies.espeak import Phoneme
-from facetwin.policies.scores import Reference
+from facetwin.policies.scores import Reference, opening_correlation
 from facetwin.policies.speech import Shape
+from facetwin.policies.speech_score import lag_corrected
 from facetwin.policies.speech_train import Training, split
 from facetwin.policies.talker_score import Talkers
 from facetwin.twin.errors import FaceTwinError
@@ -80,8 +81,8 @@ def test_the_lag_of_a_clip_is_taken_out() -> None:
     face = np.zeros((200, 478, 3), np.float32)
     face[:, 13, 1] = smooth
     references = [Reference(str(k), np.roll(face, k - 1, 0), np.ones(200, bool)) for k in range(3)]
-    straight = talker_score.opening_correlation([face] * 3, references)
-    assert talker_score.lag_corrected([face] * 3, references) > max(0.97, straight + 0.02)
+    straight = opening_correlation([face] * 3, references)
+    assert lag_corrected([face] * 3, references) > max(0.97, straight + 0.02)
 
 
 def test_apc_learns_what_comes_next(tmp_path: Path) -> None:
