@@ -14,6 +14,8 @@ import soundfile
 from facetwin import assets
 from facetwin.cli.main import main
 from facetwin.cli.speak import Speak, Workshop, _said, _sidecar
+from facetwin.cli.spoken import cut_by_reach
+from facetwin.cli.take import Take
 from facetwin.policies.speech import SpeechModel
 from facetwin.policies.video import VideoWriter
 from facetwin.policies.weights import save_weights
@@ -120,6 +122,16 @@ def test_the_sample_knows_its_phonemes(tmp_path):
     assert _sidecar(tmp_path / "x.wav") == ("", "", ())
 
 
+def test_what_reach_cuts_is_told_by_part():
+    take = Take()
+    for piece in (np.array([0.01, 0.03]), np.array([-0.02, 9.0])):  # the last picture is beyond the sound
+        take.lost.append({"lips": np.abs(piece).astype(np.float32), "width": piece.astype(np.float32)})
+    cut = cut_by_reach(take, 3)
+    assert cut["lips"]["mean"] == cut["width"]["mean"] == pytest.approx(0.02)
+    assert 0.02 < cut["width"]["p95"] <= 0.03
+    assert cut_by_reach(Take(), 3) == {}
+
+
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory):
     """A second of the sample, spoken by the simulated face."""
@@ -138,6 +150,8 @@ def test_a_run_leaves_what_it_says(spoken):
     said = json.loads((spoken / "said.json").read_text())
     assert said["synthetic"] is True
     assert said["scores"]["seen in the mirror"]["D-P"] is not None
+    assert said["beside the mouth"] == "blinks, gaze, head, brows"
+    assert 0 < said["cut_by_reach_u"]["lips"]["mean"] < 0.05
 
 
 @pytest.mark.sim
@@ -156,6 +170,7 @@ def test_the_report_stands_alone(spoken):
     text = (spoken / "report.html").read_text()
     assert not re.search(r"(src|href)=['\"]?(http|//)|url\(|@import", text)
     assert "seen in the mirror" in text
+    assert "reach cuts" in text
     assert "frozen face" in text
 
 
