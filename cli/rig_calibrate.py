@@ -51,6 +51,9 @@ class RigCalibrate:
     """Pictures that the twin is played again at, to learn what the tracker makes of its shapes."""
     refine: int = 2
     """Rounds of playing the calibrated twin and fitting what is left between it and the recording."""
+    adapt: int = 240
+    """Poses of the mouth at which both tables' twins are held against each other, for a self-model of this
+    robot that `speak` goes by; 0: none."""
     check: int = 60
     """Held-out pictures that the twin is played again at, before and after; 0: none."""
     json: bool = False
@@ -59,6 +62,7 @@ class RigCalibrate:
 
 def run(options: RigCalibrate) -> int:
     """Calibrate; exit code 0, or an error."""
+    from facetwin.cli.adapted import adapt_beside
     from facetwin.cli.calibration_report import print_scores, write_report
     from facetwin.hardware.recording import Recording
     from facetwin.twin.calibration.fit import Fitter
@@ -67,6 +71,8 @@ def run(options: RigCalibrate) -> int:
     from facetwin.twin.spec import load_rig
 
     started = time.process_time()
+    if 0 < options.adapt < 50:
+        raise UsageError("too few poses", where="--adapt", found=options.adapt, expected="at least 50, or 0")
     if options.replay < 40 or options.check < 0:
         raise UsageError("too few pictures", where="--replay", found=options.replay, expected="at least 40")
     spec = load_rig(options.rig)
@@ -110,8 +116,11 @@ def run(options: RigCalibrate) -> int:
     }
     if options.check and not geometry:
         result["closed"] = _closed(spec, calibrated, fitter, options, size)
+    if options.adapt:
+        result["self_model"] = adapt_beside(file, spec, options.adapt, result["notes"])
     result["cpu_s"] = round(time.process_time() - started, 1)
-    result["files"] = [str(file), *write_report(options.out, spec, fitter, fit, result)]
+    made = [w] if (w := result.get("self_model", {}).get("weights")) else []
+    result["files"] = [str(file), *made, *write_report(options.out, spec, fitter, fit, result)]
     if options.json:
         print(json.dumps(result))
     else:

@@ -244,7 +244,7 @@ def _calibrate(options: RigCompare, spec: RigSpec) -> tuple[dict[str, Any], RigS
     with contextlib.redirect_stdout(said):
         rig_calibrate.run(asked)
     result = json.loads(said.getvalue())
-    keep = ("rig", "changed", "scores", "closed", "notes", "cpu_s")
+    keep = ("rig", "changed", "scores", "closed", "self_model", "notes", "cpu_s")
     return {key: result[key] for key in keep if key in result}, load_rig(result["rig"])
 
 

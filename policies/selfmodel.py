@@ -161,9 +161,13 @@ class SelfModel:
 
 
 def shipped(kind: str, source: RigSpec | str | Path) -> Path:
-    """Path of weights: as given, or those that ship for a rig (`self_face26.safetensors`)."""
+    """Path of weights: as given; those beside a rig's table that were made for it; or those that ship
+    (`self_face26.safetensors`)."""
     if not isinstance(source, RigSpec):
         return Path(source)
+    beside = Path(source.source).with_name(f"{kind}_{source.name}.safetensors")
+    if beside.is_file() and weights.load_weights(beside)[1].get("rig_hash") == source.hash:
+        return beside
     path = assets.path("weights", f"{kind}_{source.name}.safetensors")
     if not path.is_file():
         raise UsageError(
