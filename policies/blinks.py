@@ -2,7 +2,7 @@
 
 A person blinks about once in 5 s, in conversation half as often again (Bentivoglio et al. 1997: 17 a minute
 at rest, 26 talking); the times between are skewed (log-normal here); many blinks fall on the pauses of
-speech (Nakano, Kitazawa 2010). A lid shuts within about 100 ms, rests, and opens in nearly twice that
+speech (Nakano, Kitazawa 2010). A lid shuts within about 90 ms, rests, and opens in nearly twice that
 (VanderWerf et al. 2003); a blink takes 100 to 400 ms.
 """
 
@@ -42,10 +42,9 @@ class Blinks:
             self._due += self._interval()
             self._since = 0.0
             self.begun += 1
-            closing, opening = self._random.lognormal(np.log((0.09, 0.16)), (0.15, 0.25)).clip(
-                0.06, (0.14, 0.28)
-            )
-            shut = self._random.uniform(0.04, 0.07)  # one picture at least
+            ways = self._random.lognormal(np.log((0.085, 0.14)), (0.15, 0.2))
+            closing, opening = ways.clip((0.06, 0.09), (0.12, 0.19))
+            shut = self._random.uniform(0.06, 0.09)  # long enough for a servo to get there
             self._blink = (self._time, float(closing), float(shut), float(opening))
         out = closure(self._time - self._blink[0], *self._blink[1:])
         self._time += 1 / FPS
