@@ -1,7 +1,9 @@
 """The image latent: a variational autoencoder of the lip crop, 128 x 128 x 3 to 16 numbers and back.
 
 Residual convolutions without normalisation layers, so that a crop's latent depends on nothing but the crop.
-The decoder adds to a mean picture that is kept with the weights. Encoding gives the posterior's mean.
+Beside the convolutions of either half runs a linear map: the decoder's is the mean picture and 16 principal
+components of 64 x 64 px (fixed), the encoder's starts as the regression onto them: the convolutions have the
+rest to learn. Encoding gives the posterior's mean.
 
 Latents are compared after standardisation: `distance` is the root mean square, over the active dimensions, of
 the difference in units of that dimension's standard deviation over held-out babble (1.41 for two unrelated
@@ -31,9 +33,11 @@ Floats = NDArray[np.float32]
 
 LATENT = 16
 #: channels at 32 x 32, 16 x 16, 8 x 8 and 4 x 4 px
-ENCODER, DECODER = (48, 64, 96, 128), (48, 64, 96, 88)
+ENCODER, DECODER = (32, 48, 96, 128), (32, 48, 64, 80)
 #: pictures enter and leave the net folded: this many px in each direction are channels of one place
 FOLD = 4
+#: log variance of the posterior before anything is learned
+START = -3.0
 #: variance of a dimension's mean over faces, above which it is active
 ACTIVE = 0.01
 CHUNK = 64
@@ -53,7 +57,7 @@ class Block(nn.Module):
         return x + self.second(F.relu(self.first(F.relu(x))))
 
 
-class Encoder(nn.Module):
+class Convolutions(nn.Module):
     """Folded pictures (B, 48, 32, 32) to features at four scales, and to `out` numbers."""
 
     def __init__(self, out: int, widths: tuple[int, ...] = ENCODER) -> None:
@@ -63,14 +67,14 @@ class Encoder(nn.Module):
         self.downs = nn.ModuleList(
             nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in ((a, b), (b, c), (c, d))
         )
-        self.blocks = nn.ModuleList(Block(width) for width in (a, b, c, d))
+        self.blocks = nn.ModuleList(Block(width) for width in (b, c, d))
         self.last = nn.Linear(d * 16, out)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Outputs of the four blocks: (B, 48, 32, 32), (B, 64, 16, 16), (B, 96, 8, 8), (B, 128, 4, 4)."""
-        x = self.blocks[0](self.stem(x))
+        """At four scales: (B, 32, 32, 32), (B, 48, 16, 16), (B, 96, 8, 8), (B, 128, 4, 4)."""
+        x = self.stem(x)
         out = [x]
-        for down, block in zip(self.downs, list(self.blocks)[1:]):
+        for down, block in zip(self.downs, self.blocks):
             x = block(down(F.relu(x)))
             out.append(x)
         return out
@@ -79,25 +83,45 @@ class Encoder(nn.Module):
         return self.last(F.relu(self.features(x)[-1]).flatten(1))
 
 
+class Encoder(nn.Module):
+    """Folded pictures less the mean one to mean and log variance (B, 32): a linear map and convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3 * (SIZE // FOLD) ** 2, LATENT)
+        self.rest = Convolutions(2 * LATENT)
+        nn.init.zeros_(self.rest.last.weight)
+        nn.init.zeros_(self.rest.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        straight = self.linear(small(x))  # (B, 16)
+        return self.rest(x) + torch.cat([straight, torch.zeros_like(straight)], 1)
+
+
 class Decoder(nn.Module):
-    """Latents (B, 16) to folded pictures (B, 48, 32, 32) around 0, to be added to the mean picture."""
+    """Latents (B, 16) to folded pictures (B, 48, 32, 32) around 0: a linear basis and convolutions."""
+
+    basis: Tensor
 
     def __init__(self, widths: tuple[int, ...] = DECODER) -> None:
         super().__init__()
         a, b, c, d = widths
         self.first = nn.Linear(LATENT, d * 16)
         self.ups = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in ((d, c), (c, b), (b, a)))
-        self.blocks = nn.ModuleList(Block(width) for width in (d, c, b, a))
+        self.blocks = nn.ModuleList(Block(width) for width in (d, c, b))
         self.last = nn.Conv2d(a, 3 * FOLD**2, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+        self.register_buffer("basis", torch.zeros(LATENT, 12, SIZE // FOLD, SIZE // FOLD))
         self.wide = d
 
     def forward(self, z: Tensor) -> Tensor:  # noqa: D102
         x = self.first(z).view(-1, self.wide, 4, 4).contiguous(memory_format=torch.channels_last)
         x = self.blocks[0](x)
-        for up, block in zip(self.ups, list(self.blocks)[1:]):
+        for up, block in zip(self.ups, [*list(self.blocks)[1:], nn.Identity()]):
             x = block(up(F.interpolate(F.relu(x), scale_factor=2)))  # 8, 16, 32 px
-        return self.last(F.relu(x))  # (B, 48, 32, 32)
+        straight = (z @ self.basis.flatten(1)).view(-1, *self.basis.shape[1:])  # (B, 12, 32, 32)
+        return doubled(straight) + self.last(F.relu(x))  # (B, 48, 32, 32)
 
 
 class VaeNet(nn.Module):
@@ -107,17 +131,36 @@ class VaeNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder, self.decoder = Encoder(2 * LATENT), Decoder()
+        self.encoder, self.decoder = Encoder(), Decoder()
         self.register_buffer("mean_picture", torch.zeros(3 * FOLD**2, SIZE // FOLD, SIZE // FOLD))
 
     def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance, each (B, 16), of folded pictures (B, 48, 32, 32)."""
         mean, log_variance = self.encoder(pictures - self.mean_picture).chunk(2, 1)
-        return mean, log_variance.clamp(-10, 4)
+        return mean, (log_variance + START).clamp(-10, 4)
 
     def picture(self, z: Tensor) -> Tensor:
         """Folded pictures (B, 48, 32, 32), about -.5 .. .5."""
         return self.mean_picture + self.decoder(z)
+
+
+def halved(folded: Tensor) -> Tensor:
+    """Folded pictures (B, 48, 32, 32) as folded ones of 64 x 64 px (B, 12, 32, 32)."""
+    b, _, h, w = folded.shape
+    return folded.reshape(b, 2, 2, 2, 2, 3, h, w).mean((2, 4)).reshape(b, 12, h, w)
+
+
+def doubled(half: Tensor) -> Tensor:
+    """The way back, each px four times: (B, 12, 32, 32) to (B, 48, 32, 32)."""
+    b, _, h, w = half.shape
+    whole = half.view(b, 2, 1, 2, 1, 3, h, w).expand(b, 2, 2, 2, 2, 3, h, w)
+    return whole.reshape(b, 3 * FOLD**2, h, w)
+
+
+def small(folded: Tensor) -> Tensor:
+    """Folded pictures (B, 48, 32, 32) as flat ones of 32 x 32 px (B, 3072)."""
+    side = SIZE // FOLD
+    return folded.reshape(len(folded), FOLD**2, 3, side, side).mean(1).flatten(1)
 
 
 class Vae:

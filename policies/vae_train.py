@@ -21,11 +21,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facetwin.policies.lip_data import LipData
-from facetwin.policies.vae import ACTIVE, FOLD, LATENT, SIZE, Encoder, Vae, VaeNet, from_net, to_net
+from facetwin.policies.vae import (
+    ACTIVE,
+    FOLD,
+    LATENT,
+    SIZE,
+    Convolutions,
+    Vae,
+    VaeNet,
+    from_net,
+    halved,
+    small,
+    to_net,
+)
 from facetwin.twin.errors import UsageError
 
 #: layers of VGG-16 that are compared (relu1_2, 2_2, 3_3), and what makes them about 1
 VGG_LAYERS = {3: 0.5, 8: 0.2, 15: 0.1}
+#: pictures that the linear part is fitted to, and the ridge of its regression
+LINEAR, RIDGE = 2500, 1e-3
 Features = Callable[[Tensor], list[Tensor]]
 Told = Callable[[dict[str, float]], None]
 
@@ -35,7 +49,7 @@ class Training:
     """How the latent is trained."""
 
     steps: int = 6000
-    batch: int = 32
+    batch: int = 24
     rate: float = 1.5e-3
     decay: float = 1e-3
     reader_steps: int = 1500
@@ -54,7 +68,7 @@ class Reader(nn.Module):
 
     def __init__(self, motors: int) -> None:
         super().__init__()
-        self.net = Encoder(80 + 1 + motors)
+        self.net = Convolutions(80 + 1 + motors)
         self.scales = [1.0, 1.0, 1.0]
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
@@ -170,11 +184,22 @@ class Progressing:
 
 
 def begin(data: LipData, options: Training) -> Progressing:
-    """A net that has learned nothing but the mean picture."""
+    """A net that knows the linear part: mean picture, principal components, and the regression onto them."""
     torch.manual_seed(options.seed)
     net = VaeNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    some = np.unique(np.linspace(0, len(data) - 1, 2000).astype(int))
-    net.mean_picture[:] = to_net(data.own[some]).mean(0)
+    some = np.unique(np.linspace(0, len(data) - 1, LINEAR).astype(int))
+    own = to_net(data.own[some])
+    net.mean_picture[:] = torch.from_numpy(own.numpy().mean(0))
+    flat = (own - net.mean_picture).flatten(1)  # (n, 49152)
+    size, ways = torch.linalg.eigh(flat @ flat.T)
+    size, ways = size[-LATENT:].flip(0), ways[:, -LATENT:].flip(1)
+    z = ways * len(some) ** 0.5  # (n, 16), each of variance 1
+    net.decoder.basis[:] = halved((z.T @ flat / len(some)).view(LATENT, *net.mean_picture.shape))
+    x = small(to_net(data.seen[some]) - net.mean_picture)
+    x = torch.cat([x, torch.ones(len(x), 1)], 1)
+    weights = torch.linalg.solve(x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1]), x.T @ z)  # (3073, 16)
+    with torch.no_grad():
+        net.encoder.linear.weight[:], net.encoder.linear.bias[:] = weights[:-1].T, weights[-1]
     best, ahead = _optimiser(net, options, options.steps)
     return Progressing(net, {k: v.clone() for k, v in net.state_dict().items()}, best, ahead)
 
