@@ -221,11 +221,11 @@ def _person(options: Speak, folder: Path) -> Person | None:
         return None
     from facetwin.policies.dataset import clip_path, read_clip, write_clip
     from facetwin.policies.speech_train import rest_face
-    from facetwin.policies.tracking import track_clip
+    from facetwin.policies.tracking import LENIENT, track_clip
     from facetwin.twin.landmarks import indices, opening
 
     print(f"looking at the person in {options.reference}", file=sys.stderr)
-    tracked = track_clip(options.reference)
+    tracked = track_clip(options.reference, LENIENT)
     write_clip(folder / "person", tracked.clip, times=tracked.times, fps=tracked.fps)
     clip = read_clip(clip_path(folder / "person", tracked.clip.name))  # at 25 fps
     shutil.rmtree(folder / "person")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from facetwin.cli import track_plot
 from facetwin.cli.progress import Progress
-from facetwin.policies import tracking
+from facetwin.policies import tracking_folder
+from facetwin.policies.cleaning import Limits, Smoothing
+from facetwin.policies.dataset import read_manifest
+from facetwin.policies.tracking import Options
 from facetwin.twin.errors import FaceTwinError, UsageError
 
 
@@ -20,9 +24,9 @@ from facetwin.twin.errors import FaceTwinError, UsageError
 class Track:
     """Track a video, or every video below a folder, into a landmark dataset.
 
-    Finished videos are not done again, so that an interrupted run goes on where it stopped. Of a folder,
-    videos with no face, two faces or no sound are dropped, and DATASET/manifest.jsonl says why; a single
-    such video is an error.
+    Finished videos are not done again, so that an interrupted run goes on where it stopped, and other limits
+    are applied to what was measured. DATASET/manifest.jsonl says of each video why it was kept or dropped,
+    DATASET/scores.png shows how the scores are spread; a single video that would be dropped is an error.
     """
 
     source: tyro.conf.Positional[Path]
@@ -31,14 +35,17 @@ class Track:
     """Folder of the dataset."""
     workers: int = 0
     """Processes; 0: one a core."""
-    missing: float = tracking.Limits.missing
-    """Largest share of pictures without a face."""
-    centerness: float = tracking.Limits.centerness
-    """Largest mean angle between nose and camera, degrees."""
-    shakiness: float = tracking.Limits.shakiness
-    """Largest mean change of that angle a picture, degrees."""
+    limits: Annotated[Limits, tyro.conf.arg(name="")] = field(default_factory=Limits)
+    smooth: str = "none"
+    """Smoothing over time: none, mean:WINDOW (the seeds' moving average) or savgol:WINDOW:ORDER."""
+    sync: str = "correct"
+    """Sound against lips: correct (or drop the clip), measure (only note it), off."""
+    talker: str = ""
+    """Who talks, in all of them; default: as the folders say."""
+    language: str = ""
+    """Language spoken, as espeak-ng calls it (en-us, fr-fr, …)."""
     retry: bool = False
-    """Do dropped videos again."""
+    """Do videos again that could not be read or tracked."""
     json: bool = False
     """Print one JSON object."""
 
@@ -51,18 +58,21 @@ def run(options: Track) -> int:
         raise UsageError("is a file", where=options.out, expected="a folder for the dataset")
     if not options.source.exists():
         raise UsageError("no such file or folder", where=options.source, hint="check the path")
-    limits = tracking.Limits(options.missing, options.centerness, options.shakiness)
+    how = Options(
+        options.limits, Smoothing.parse(options.smooth), options.sync, options.talker, options.language
+    )
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the processes
-    if options.source.is_dir():
-        meta = _folder(options, limits)
-    else:
-        meta = _single(options, limits)
+    meta = _folder(options, how) if options.source.is_dir() else _single(options, how)
+    picture = options.out / "scores.png"
+    drawn = track_plot.draw(read_manifest(options.out), options.limits, picture)
     if options.json:
         print(json.dumps(meta))
     else:
         print(f"{options.out}: {meta['kept']} clips, {meta['frames']} pictures")
         for reason, count in meta["dropped"].items():
             print(f"  dropped {count}: {reason}")
+        if drawn:
+            print(f"  scores and limits: {picture}")
     if not meta["kept"]:
         raise FaceTwinError(
             "no clip was kept", where=options.source, hint=f"see {options.out}/manifest.jsonl"
@@ -70,19 +80,20 @@ def run(options: Track) -> int:
     return 0
 
 
-def _folder(options: Track, limits: tracking.Limits) -> dict:
-    with Progress("tracking", total=len(tracking.find_videos(options.source)), unit="videos") as progress:
-        return tracking.track_folder(
+def _folder(options: Track, how: Options) -> dict:
+    total = len(tracking_folder.find_videos(options.source))
+    with Progress("tracking", total=total, unit="videos") as progress:
+        return tracking_folder.track_folder(
             options.source,
             options.out,
+            how,
             workers=options.workers or None,
-            limits=limits,
             retry=options.retry,
             report=lambda done, total, row: progress.update(done),
         )
 
 
-def _single(options: Track, limits: tracking.Limits) -> dict:
+def _single(options: Track, how: Options) -> dict:
     if sys.stderr.isatty():
         print(f"tracking {options.source.name}", file=sys.stderr)
-    return tracking.track_single(options.source, options.out, limits=limits)
+    return tracking_folder.track_single(options.source, options.out, how)

@@ -75,8 +75,8 @@ def estimate(
     rows = min(len(seen), len(heard))
     if rows < SHORTEST * ROWS or np.ptp(seen[:rows]) < 1e-6 or np.ptp(np.asarray(samples)) < 1e-6:
         return None
-    pair = (torch.from_numpy(each[None, :rows].copy()) for each in (heard, seen))
-    curve = sync_net.curves(*pair, min(MOST, rows // 3))[0].numpy()
+    one, two = (torch.from_numpy(each[None, :rows].copy()) for each in (heard, seen))  # (1, rows)
+    curve = sync_net.curves(one, two, min(MOST, rows // 3))[0].numpy()
     best = float(curve.max())
     if best <= 0:
         return Offset(0.0, 0.0)
@@ -103,7 +103,8 @@ def bring_together(
 
 def figures(clips: Sequence[Clip], net: SyncNet | None = None) -> dict[str, float]:
     """How well offsets of clips are told: their spread, and confidences with the own and another's sound."""
-    own, other = [], []
+    own: list[Offset] = []
+    other: list[Offset] = []
     for k, clip in enumerate(clips):
         times = np.arange(len(clip)) / 25
         for sound, into in ((clip, own), (clips[k - 1], other)):

@@ -28,7 +28,7 @@ ROWS = logmel.RATE // logmel.HOP
 #: nothing further below the loudest is listened to, dB
 RANGE = 60.0
 DILATIONS = (1, 2, 3)
-HIDDEN = 48
+HIDDEN = 64
 
 
 class SyncNet(nn.Module):
@@ -43,7 +43,7 @@ class SyncNet(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """(B, R, 80) -> (B, R)."""
-        loud = rows.flatten(1).quantile(0.98, dim=1)[:, None, None]
+        loud = rows.amax(2).quantile(0.95, dim=1)[:, None, None]
         x = torch.maximum(rows, loud - RANGE)
         x = ((x - x.mean(1, keepdim=True)) / 15).transpose(1, 2)  # (B, 80, R)
         x = self.drop(nn.functional.gelu(self.mix(x)))  # (B, hidden, R)

@@ -36,6 +36,8 @@ class Training:
     dropout: float = 0.2
     sharpness: float = 14.0
     """Correlations times this are the logits."""
+    augment: float = 0.5
+    """How often voice, room and noise are changed."""
     seed: int = 0
 
 
@@ -103,7 +105,7 @@ def train(
         total = 0.0
         for k in range(steps):
             rows, seen = material.batch(order[k * t.batch : (k + 1) * t.batch], length, random)
-            heard = net(augment.vary(rows, rows.roll(1, 0), 0.8, dice))
+            heard = net(augment.vary(rows, rows.roll(1, 0), t.augment, dice))
             own, other = curves(heard, seen, MOST), curves(heard, seen.roll(1, 0), MOST)  # (B, lags)
             logits = torch.log_softmax(torch.cat([own, other], 1) * t.sharpness, 1)
             loss = -(near * logits[:, : len(lags)]).sum(1).mean() - own[:, MOST].mean()

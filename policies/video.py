@@ -30,7 +30,17 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Facts of a video file: frames per second, size in pixels, frames as its header says (0: unknown)."""
+    """Facts of a video file.
+
+    Attributes
+    ----------
+    fps, width, height : pictures a second, size in px
+    frames : pictures, as its header says or by its length
+    duration : s
+    sound : whether there is a sound track
+    bitrate : of the pictures alone, kbit/s
+    promised : pictures that its header promises, 0 where it does not say
+    """
 
     path: Path
     fps: float
@@ -39,6 +49,8 @@ class VideoInfo:
     frames: int
     duration: float
     sound: bool
+    bitrate: float = 0.0
+    promised: int = 0
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -55,6 +67,8 @@ def probe(path: str | Path) -> VideoInfo:
             int(track.frames or round(duration * fps)),
             duration,
             bool(container.streams.audio),
+            _bitrate(container, track, duration) / 1000,
+            int(track.frames or 0),
         )
 
 
@@ -256,6 +270,14 @@ class _Sound:
         joined = np.concatenate([*self._held, np.zeros(max(0, count - self._ready), np.float32)])
         self._held, self._ready = [joined[count:]], max(0, self._ready - count)
         return joined[:count]
+
+
+def _bitrate(container: av.container.InputContainer, track: av.VideoStream, duration: float) -> float:
+    """Of the pictures, bit/s: as the header says, else the whole file's without the sound's."""
+    if track.bit_rate:
+        return float(track.bit_rate)
+    whole = container.bit_rate or (container.size * 8 / duration if duration else 0)
+    return max(0.0, float(whole - sum(each.bit_rate or 0 for each in container.streams.audio)))
 
 
 def _picture(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
