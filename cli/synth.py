@@ -6,12 +6,17 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tyro
 
 from facetwin.cli.progress import Progress
 from facetwin.twin.errors import FaceTwinError, UsageError
+
+if TYPE_CHECKING:
+    from facetwin.policies.dataset import Clip
+    from facetwin.policies.synthetic import Talker
 
 
 @dataclass
@@ -35,6 +40,10 @@ class Synth:
     """Own texts: a line a text, or language, tab, text."""
     made_up: float = 0.5
     """Share of texts that are words in any order."""
+    film: Path | None = None
+    """Folder for a video of every clip, too: another person's face, drawn, with the sound."""
+    size: int = 384
+    """Side of those videos, px."""
     seed: int = 0
     json: bool = False
     """Print one JSON object."""
@@ -50,12 +59,16 @@ def run(options: Synth) -> int:
         raise UsageError("clips and each are at least 1", where="synth")
     if options.seed < 0:
         raise UsageError("bad seed", where="--seed", found=options.seed, expected="a whole number from 0")
+    if options.film is not None and options.film.is_file():
+        raise UsageError("is a file", where="--film", found=str(options.film), expected="a folder")
+    if not 64 <= options.size <= 2160:
+        raise UsageError("no such size", where="--size", found=options.size, expected="64 to 2160 px")
     if not 0 <= options.made_up <= 1:
         raise UsageError("no such share", where="--made-up", found=options.made_up, expected="0 to 1")
     texts = synthetic.read_texts(options.texts, languages) if options.texts else None
     for language in languages:
         synthetic.check_voice(language)
-    meta = {
+    meta: dict[str, Any] = {
         "source": "synthetic talkers: espeak-ng, articulation fitted on GRID s1 (CC BY 4.0)",
         "synthetic": True,
         "seed": options.seed,
@@ -79,6 +92,8 @@ def run(options: Synth) -> int:
                 out.add(
                     clip, text=text, voice=talker.voice or "plain", speed=talker.speed, pitch=talker.pitch
                 )
+                if options.film is not None:
+                    _film(options, talker, clip)
                 made += 1
             progress.advance()
     meta = {**out.meta, "made": made, "seconds": round(time.monotonic() - began, 1)}
@@ -94,6 +109,17 @@ def run(options: Synth) -> int:
     if not meta["kept"]:
         raise FaceTwinError("no clip was made", where=options.out, hint="see its manifest.jsonl")
     return 0
+
+
+def _film(options: Synth, talker: Talker, clip: Clip) -> None:
+    """The clip as OUT/NAME.mp4; a talker looks the same in all of his clips."""
+    import zlib
+
+    from facetwin.policies.synthetic_video import film, make_look
+
+    assert options.film is not None
+    look = make_look(np.random.default_rng([options.seed, zlib.crc32(talker.name.encode())]))
+    film(clip, options.film / f"{clip.name}.mp4", rest=talker.rest, look=look, size=options.size)
 
 
 def _languages(asked: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ def articulate(
     sounds = segments(phonemes)
     if not sounds or not frames:
         return np.zeros((frames, POINTS, 3), np.float32)
-    motion = blend(times, *_tensors(sounds, table, style), table.scalars["exponent"])  # (T, K)
+    motion = blend(times, _tensors(sounds, table, style), table.scalars["exponent"])  # (T, K)
     motion = _in_style(motion, table, style)
     moved = (motion @ torch.from_numpy(table.basis).flatten(1)).unflatten(1, (POINTS, 3)).numpy()
     moved = _personal(moved, style)
@@ -110,19 +111,27 @@ def articulate(
     return bring_together(*parts).numpy()
 
 
-def blend(
-    times: Tensor, start: Tensor, end: Tensor, target: Tensor, strength: Tensor, before: Tensor,
-    after: Tensor, exponent: Tensor | float,
-) -> Tensor:  # fmt: skip
-    """Channels at times (T,) by dominance of sounds (N,) with rows (N, K): (T, K)."""
-    early = (start - times[:, None]).clamp_min(0)[..., None] / before  # (T, N, K)
-    late = (times[:, None] - end).clamp_min(0)[..., None] / after
+class Sounds(NamedTuple):
+    """Sounds as numbers: start and end (N,) in s, and rows (N, K): see `Table`."""
+
+    start: Tensor
+    end: Tensor
+    target: Tensor
+    strength: Tensor
+    before: Tensor
+    after: Tensor
+
+
+def blend(times: Tensor, sounds: Sounds, exponent: Tensor | float) -> Tensor:
+    """Channels at times (T,) by dominance of sounds: (T, K)."""
+    early = (sounds.start - times[:, None]).clamp_min(0)[..., None] / sounds.before  # (T, N, K)
+    late = (times[:, None] - sounds.end).clamp_min(0)[..., None] / sounds.after
     distance = (early + late).clamp_min(1e-4)  # one of them is 0
-    dominance = torch.exp(strength - distance**exponent)  # (T, N, K)
-    return (dominance * target).sum(1) / (dominance.sum(1) + 1e-6)
+    dominance = torch.exp(sounds.strength - distance**exponent)  # (T, N, K)
+    return (dominance * sounds.target).sum(1) / (dominance.sum(1) + 1e-6)
 
 
-def _tensors(sounds: Sequence[Segment], table: Table, style: Style) -> tuple[Tensor, ...]:
+def _tensors(sounds: Sequence[Segment], table: Table, style: Style) -> Sounds:
     rows = []
     stress = table.scalars["stress"]
     for k, s in enumerate(sounds):
@@ -147,7 +156,7 @@ def _tensors(sounds: Sequence[Segment], table: Table, style: Style) -> tuple[Ten
         rows.append((target, strength, before * style.reach, after * style.reach))
     times = torch.tensor([[s.start, s.end] for s in sounds], dtype=torch.float32)
     columns = [torch.from_numpy(np.stack(c).astype(np.float32)) for c in zip(*rows)]
-    return times[:, 0], times[:, 1], columns[0], columns[1], columns[2], columns[3]
+    return Sounds(times[:, 0], times[:, 1], *columns)
 
 
 def _in_style(motion: Tensor, table: Table, style: Style) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetwin.policies.alignment import read_align
-from facetwin.policies.articulation import POINTS, SHORT_PAUSE, blend, bring_together, closures, gaps
+from facetwin.policies.articulation import POINTS, SHORT_PAUSE, Sounds, blend, bring_together, closures, gaps
 from facetwin.policies.dataset import Clip, load_clips
 from facetwin.policies.espeak import Phoneme
 from facetwin.policies.forced_alignment import align
@@ -37,6 +37,7 @@ from facetwin.policies.visemes_table import (
     segments,
     write_table,
 )  # fmt: skip
+from facetwin.policies.weights import provenance
 from facetwin.twin.landmarks import SETS, indices, opening
 
 Floats = NDArray[np.float32]
@@ -90,7 +91,10 @@ def fit(
         flat = torch.linalg.pinv(torch.from_numpy(basis).flatten(1))
         model.start(batch, batch.moved.flatten(2) @ flat)
     space = torch.from_numpy(basis).flatten(1).clone().requires_grad_(True)
-    groups = [{"params": model.parameters()}, {"params": [space], "lr": options.rate * 0.02}]
+    groups: list[dict[str, Any]] = [
+        {"params": model.parameters()},
+        {"params": [space], "lr": options.rate * 0.02},
+    ]
     optimizer = torch.optim.Adam(groups, lr=options.rate)
     plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
     rest_gap = torch.from_numpy(gaps(rest[ids]))
@@ -107,7 +111,7 @@ def fit(
         model.limit()
         if report is not None and (step % 50 == 0 or step + 1 == options.steps):
             report(step, float(loss.detach()))
-    return model.table(space.detach().unflatten(1, (POINTS, 3)).numpy(), len(clips))
+    return model.table(space.detach().unflatten(1, (POINTS, 3)).numpy(), len(clips), options)
 
 
 def rest_face(clips: Sequence[Clip]) -> Floats:
@@ -144,17 +148,16 @@ class _Batch:
     shut: Tensor  # (B, T)
 
     def part(self, chosen: Tensor) -> _Batch:
-        return _Batch(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+        return _Batch(*(getattr(self, name)[chosen] for name in (each.name for each in fields(self))))
 
 
 def _pack(clips: Sequence[Clip], phonemes: Sequence[Sequence[Phoneme]], moved: Sequence[Floats]) -> _Batch:
     sounds = [segments(p) for p in phonemes]
     most, frames = max(map(len, sounds)), max(map(len, clips))
     count = len(clips)
-    b = _Batch(
-        torch.zeros(count, most, len(UNITS)), *(torch.zeros(count, most) for _ in range(7)),
-        torch.zeros(count, frames, POINTS, 3), torch.zeros(count, frames), torch.zeros(count, frames),
-    )  # fmt: skip
+    shapes = {"unit": (most, len(UNITS)), "moved": (frames, POINTS, 3), "seen": (frames,), "shut": (frames,)}
+    names = [each.name for each in fields(_Batch)]
+    b = _Batch(**{name: torch.zeros(count, *shapes.get(name, (most,))) for name in names})
     for k, own in enumerate(sounds):
         b.shut[k] = torch.from_numpy(closures(own, np.arange(frames) / 25)[0])
         for n, sound in enumerate(own):
@@ -187,6 +190,8 @@ def _lips_of(sounds: Sequence[Segment], n: int) -> str:
 
 class _Unknowns(torch.nn.Module):
     """What is fitted; rows in the order of `UNITS`."""
+
+    group: Tensor  # (U,), class of each unit
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -226,7 +231,7 @@ class _Unknowns(torch.nn.Module):
 
     def forward(self, b: _Batch) -> Tensor:
         target = b.unit @ self.target  # (B, N, K)
-        rounding = sum(w * self.target[UNITS.index(u)] for u, w in ROUNDING.items())
+        rounding = torch.stack([w * self.target[UNITS.index(u)] for u, w in ROUNDING.items()]).sum(0)
         target = target + b.rounding[..., None] * rounding
         target = target * (1 + self.stress * b.stressed[..., None])
         strength = b.unit @ self.strength - 1.5 * b.throat[..., None] + b.quiet[..., None]
@@ -234,8 +239,8 @@ class _Unknowns(torch.nn.Module):
         before, after = (torch.exp(b.unit @ p[self.group]) for p in (self.before, self.after))
         times = torch.arange(b.moved.shape[1]) / 25 + self.lead
         rows = [
-            blend(times, b.start[k], b.end[k], target[k], strength[k], before[k], after[k], self.exponent)
-            for k in range(len(b.start))
+            blend(times, Sounds(*sounds), self.exponent)
+            for sounds in zip(b.start, b.end, target, strength, before, after)
         ]
         return torch.stack(rows)
 
@@ -243,13 +248,13 @@ class _Unknowns(torch.nn.Module):
         """Mean square distance of targets and strengths from their class."""
         groups = int(self.group.max()) + 1
         one = torch.nn.functional.one_hot(self.group, groups).float()  # (U, G)
-        own = 0.0
+        own = torch.zeros(())
         for values, scale in ((self.target, 1.0), (self.strength, 0.5)):
             mean = (one.T @ values) / one.sum(0)[:, None]
             own = own + scale * ((values - mean[self.group]) ** 2).mean()
         return own + 0.02 * (self.strength**2).mean()
 
-    def table(self, basis: Floats, clips: int) -> Table:
+    def table(self, basis: Floats, clips: int, options: Fit) -> Table:
         def rows(values: Tensor) -> dict[str, Floats]:
             return {u: values[k].detach().numpy().copy() for k, u in enumerate(UNITS)}
 
@@ -258,6 +263,8 @@ class _Unknowns(torch.nn.Module):
             "what": "viseme targets and dominance, displacement of speech63 in u, s",
             "data": f"{GRID}; {clips} training clips",
             "licence": "CC BY 4.0",
+            **provenance(),
+            "seed": options.seed,
             "made_with": "python -m facetwin.policies.articulation_fit",
         }
         return Table(

@@ -134,7 +134,7 @@ def phoneme_onsets(phonemes: tuple[Phoneme, ...]) -> Onsets:
 
 
 def _whole(phonemes: tuple[Phoneme, ...]) -> tuple[Phoneme, ...]:
-    """Marks that came as sounds of their own (the softness of Russian consonants) joined to what they mark."""
+    """Marks that came as sounds of their own (softness of Russian consonants) joined to what they mark."""
     joined: list[Phoneme] = []
     for phoneme in phonemes:
         if joined and joined[-1].name and phoneme.name and not set(phoneme.name) - _MARKS:

@@ -91,12 +91,12 @@ def align(
     voice = mel_power(said.samples)
     gain = np.quantile(mel.sum(1), 0.9) / np.quantile(voice.sum(1), 0.9)
     states, pauses = _states(said, len(voice))
-    own, _ = cepstra(np.maximum(mel, noise), noise)
-    other, silence = cepstra(gain * voice + noise, noise)  # as if it were said in the same room
+    own, silence = cepstra(np.maximum(mel, noise), noise)
+    other, _ = cepstra(gain * voice + noise, noise)  # as if it were said in the same room
     level = _level(gain * voice + noise, noise)
     cost = _distances(own, other[states])  # (frames, states)
     cost += LEVEL * np.abs(speaking[:, None] - level[states])
-    still = _distances(own, cepstra(np.maximum(mel, noise), noise)[1][None])[:, 0] + LEVEL * speaking
+    still = _distances(own, silence[None])[:, 0] + LEVEL * speaking
     cost[:, pauses] = (PAUSE * still)[:, None]
     if words is not None:
         _pin(cost, states, pauses, said, words)
@@ -106,7 +106,8 @@ def align(
 
 def mel_power(samples: Floats) -> NDArray[np.float64]:
     """Power in mel bands: float64 [shape=(n / 160, 32)]."""
-    return _power(samples, round(STEP * espeak.RATE), round(WINDOW * espeak.RATE)) @ _bank()
+    power = _power(samples, round(STEP * espeak.RATE), round(WINDOW * espeak.RATE))
+    return np.asarray(power @ _bank(), np.float64)
 
 
 def cepstra(mel: NDArray[np.floating], noise: NDArray[np.floating]) -> tuple[Floats, Floats]:
@@ -285,7 +286,7 @@ def _read(
         if phonemes and start - phonemes[-1].end > 1.5 * STEP:
             phonemes.append(Phoneme("", phonemes[-1].end, start))
         phonemes.append(Phoneme(p.name, start, end))
-    words = []
+    words: list[Word] = []
     for w in said.words:
         inside = [p for p in spoken if w.start - 1e-6 <= p.start < w.end - 1e-6]
         if inside:

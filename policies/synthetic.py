@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -307,7 +308,7 @@ def _skin() -> Floats:
     return weights.astype(np.float32)
 
 
-def with_style(talker: Talker, **changes: float) -> Talker:
+def with_style(talker: Talker, **changes: Any) -> Talker:
     """The same talker, moving otherwise (fields of `Style`)."""
     try:
         return replace(talker, style=replace(talker.style, **changes))

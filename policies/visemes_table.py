@@ -59,21 +59,26 @@ _LIP_TEETH = {"f": 0.5, "v": 0.5}
 _RETROFLEX = {"t": 0.4, "d": 0.4, "n": 0.2, ROUND: 0.15}
 _PALATAL = {"j": 0.6, "k": 0.2, "ɡ": 0.2}
 
+
+def _all(letters: str, recipe: Mapping[str, float]) -> dict[str, Mapping[str, float]]:
+    return {letter: recipe for letter in letters}
+
+
 #: letters that are no units: weights of units; letters of one row are neighbours of the same units
 LIKE: dict[str, Mapping[str, float]] = {
-    **dict.fromkeys("ɓʙʘɸβ", _BILABIAL),
-    **dict.fromkeys("ɱʋⱱ", _LIP_TEETH),
-    **dict.fromkeys("ɾrɺǀǃ", {"t": 0.3, "d": 0.3, "l": 0.4}),
-    **dict.fromkeys("ɗ", _ALVEOLAR),
-    **dict.fromkeys("ɬɮɫʟǁ", {"l": 1.0}),
-    **dict.fromkeys("ʎ", {"l": 0.5, "j": 0.5}),
-    **dict.fromkeys("ʈɖɳɭɽ", _RETROFLEX),
-    **dict.fromkeys("ʂʐ", _HUSH),
-    **dict.fromkeys("ɕʑ", {"ʃ": 0.3, "ʒ": 0.3, "s": 0.2, "z": 0.2}),
-    **dict.fromkeys("ɻ", {"ɹ": 1.0}),
-    **dict.fromkeys("ɲ", {"n": 0.5, "j": 0.5}),
-    **dict.fromkeys("cɟçʝʄǂ", _PALATAL),
-    **dict.fromkeys("ŋxɣqɢχʁʀɴɠʛɰħʕʜʢʡgɧ", _VELAR),
+    **_all("ɓʙʘɸβ", _BILABIAL),
+    **_all("ɱʋⱱ", _LIP_TEETH),
+    **_all("ɾrɺǀǃ", {"t": 0.3, "d": 0.3, "l": 0.4}),
+    **_all("ɗ", _ALVEOLAR),
+    **_all("ɬɮɫʟǁ", {"l": 1.0}),
+    **_all("ʎ", {"l": 0.5, "j": 0.5}),
+    **_all("ʈɖɳɭɽ", _RETROFLEX),
+    **_all("ʂʐ", _HUSH),
+    **_all("ɕʑ", {"ʃ": 0.3, "ʒ": 0.3, "s": 0.2, "z": 0.2}),
+    **_all("ɻ", {"ɹ": 1.0}),
+    **_all("ɲ", {"n": 0.5, "j": 0.5}),
+    **_all("cɟçʝʄǂ", _PALATAL),
+    **_all("ŋxɣqɢχʁʀɴɠʛɰħʕʜʢʡgɧ", _VELAR),
     "ɥ": {"w": 0.6, "j": 0.4},
     "ʍ": {"w": 1.0},
     # vowels: from close to open, spread, then rounded
@@ -111,8 +116,10 @@ HELD = frozenset("mʙ")
 CLOSURE, RELEASE = 0.05, 0.015
 TEETH = frozenset("fvɱʋⱱ")
 #: espeak's own spellings (Kirshenbaum's leftovers) of letters
-_SPELLINGS = {"s.": "ʂ", "z.": "ʐ", "t.": "ʈ", "d.": "ɖ", "n.": "ɳ", "l.": "ɭ", "r.": "ɽ", "ʦ": "ts", "ʧ": "tʃ",
-              "ʤ": "dʒ", "ʣ": "dz", "ʨ": "tɕ", "ʥ": "dʑ", "ʈʂ": "ʂ", "ε": "ɛ"}  # fmt: skip
+_SPELLINGS = {
+    "s.": "ʂ", "z.": "ʐ", "t.": "ʈ", "d.": "ɖ", "n.": "ɳ", "l.": "ɭ", "r.": "ɽ", "ε": "ɛ",
+    "ʦ": "ts", "ʧ": "tʃ", "ʤ": "dʒ", "ʣ": "dz", "ʨ": "tɕ", "ʥ": "dʑ",
+}  # fmt: skip
 _LABIALISED = "ʷᵝ"
 
 

@@ -125,10 +125,8 @@ def test_haste_undershoots_and_silence_rests() -> None:
 
 def test_english_sounds_differ_where_lips_show_it() -> None:
     table = vt.shipped()
-    heard = {
-        name: articulate(string(f"ə {name} ə", 0.15), 40)[8:20] for name in "p f θ t l s ʃ k ɹ w".split()
-    }
-    heard |= {name: articulate(string(f"t {name} t", 0.15), 40)[8:20] for name in "i ɪ ɛ a ɑ ɔ u".split()}
+    heard = {name: articulate(string(f"ə {name} ə", 0.15), 40)[8:20] for name in "pfθtlsʃkɹw"}
+    heard |= {name: articulate(string(f"t {name} t", 0.15), 40)[8:20] for name in "iɪɛaɑɔu"}
     names = list(heard)
     for k, a in enumerate(names):
         for b in names[:k]:

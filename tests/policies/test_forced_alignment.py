@@ -85,7 +85,9 @@ def test_grid_words_within_bounds() -> None:
         pytest.skip("the GRID clips are not in ../shared")
     errors = []
     for path in clips:
-        words = [w for w in read_align(SHARED / "grid_s1" / "align" / f"{path.stem}.align") if w.text != "sil"]
+        words = [
+            w for w in read_align(SHARED / "grid_s1" / "align" / f"{path.stem}.align") if w.text != "sil"
+        ]
         text = " ".join("eigh" if w.text == "a" else w.text for w in words)  # the letter, not the article
         found = align(audio.load(path).samples, text, "en-gb")
         errors += [abs(own.start - word.start) for own, word in zip(found.words, words)]

@@ -1,4 +1,4 @@
-"""Synthetic talkers: what they say is known to the frame, faces differ, seeds repeat, bad input is refused."""
+"""Synthetic talkers: what they say is known, faces differ, seeds repeat, bad input is refused."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def test_faces_are_faces(seed: int) -> None:
 @given(st.lists(st.floats(0.005, 0.5), min_size=1, max_size=10), st.floats(0, 0.05))
 def test_jitter_keeps_the_order(lengths: list[float], spread: float) -> None:
     ends = np.cumsum([0, *lengths])
-    sounds = [Phoneme("a", a, b) for a, b in zip(ends, ends[1:])]
+    sounds = [Phoneme("a", a, b) for a, b in itertools.pairwise(ends)]
     moved = synthetic.jittered(sounds, spread, np.random.default_rng(0))
     assert all(p.end > p.start for p in moved)
-    assert all(p.end == q.start for p, q in zip(moved, moved[1:]))
+    assert all(p.end == q.start for p, q in itertools.pairwise(moved))
 
 
 def test_skin_follows_and_eyes_do_not() -> None:
