@@ -44,6 +44,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "family": Verb("train_family:TrainFamily", "all speech models of the seeds' family in one table"),
         "sync": Verb("train_sync:TrainSync", "hears whether sound and lips fit, for track; from clips"),
         "skin": Verb("train_skin:TrainSkin", "fast skin: command → vertices, from exact solves"),
+        "vae": Verb("train_vae:TrainVae", "pictures of lips → 16 numbers and back, from babble"),
         "transformer": Verb("train_transformer:TrainTransformer", "pictures or sound → command, from babble"),
     },
     "score": {

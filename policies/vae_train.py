@@ -8,6 +8,8 @@ hour, and is blind to the slit.) With VGG-16 weights in a file of the user's, th
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -103,7 +107,7 @@ def train_reader(data: LipData, options: Training, told: Told = lambda _: None) 
     net = Reader(data.commands.shape[1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weight = torch.ones(said.shape[1])
     weight[80], weight[81:] = 10.0, 0.5
-    best, ahead = _optimiser(net, options, options.reader_steps)
+    best = _optimiser(net, options)
     for step in range(options.reader_steps):
         rows = np.sort(rng.choice(len(data), options.batch, replace=False))
         source = data.seen if rng.uniform() < 0.5 else data.own
@@ -112,7 +116,7 @@ def train_reader(data: LipData, options: Training, told: Told = lambda _: None) 
         loss = (
             F.smooth_l1_loss(answer.float(), torch.from_numpy(said[rows]), reduction="none") * weight
         ).mean()
-        _step(best, ahead, loss, net)
+        _step(best, loss, net, step / options.reader_steps)
         if step % 50 == 49:
             told({"step": step + 1, "loss": loss.item()})
     net.eval().requires_grad_(False).settle(to_net(data.own[:64]))
@@ -158,29 +162,43 @@ def vgg_features(path: Path) -> Features:
     return features
 
 
-@dataclass
 class Progressing:
-    """A training under way: what a checkpoint holds."""
+    """A training under way: net, moving average of its weights, optimiser, steps done."""
 
-    net: VaeNet
-    smooth: dict[str, Tensor]
-    best: torch.optim.Optimizer
-    ahead: Any
-    step: int = 0
+    def __init__(self, net: VaeNet, options: Training) -> None:
+        self.net, self.options, self.step = net, options, 0
+        self.smooth = {k: v.clone() for k, v in net.state_dict().items()}
+        self.best = _optimiser(net, options)
 
-    def state(self) -> dict[str, Any]:
-        """Tensors and numbers, for `torch.save`."""
-        return {
-            "net": self.net.state_dict(), "smooth": self.smooth, "best": self.best.state_dict(),
-            "ahead": self.ahead.state_dict(), "step": self.step,
-        }  # fmt: skip
+    def save(self, path: Path) -> None:
+        """Write all of it, beside, then under its name."""
+        tensors = {f"net.{k}": v.contiguous() for k, v in self.net.state_dict().items()}
+        tensors |= {f"smooth.{k}": v.contiguous() for k, v in self.smooth.items()}
+        for k, each in self.best.state_dict()["state"].items():
+            tensors |= {f"best.{k}.{name}": value.contiguous() for name, value in each.items()}
+        part = path.with_suffix(".part")
+        save_file(tensors, part, {"step": str(self.step), "options": json.dumps(asdict(self.options))})
+        os.replace(part, path)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """From `state`."""
-        self.net.load_state_dict(state["net"])
-        self.smooth, self.step = state["smooth"], state["step"]
-        self.best.load_state_dict(state["best"])
-        self.ahead.load_state_dict(state["ahead"])
+    def load(self, path: Path) -> bool:
+        """Go on from a checkpoint; False where there is none of these options."""
+        if not path.exists():
+            return False
+        with safe_open(path, "pt") as f:
+            about = f.metadata()
+            if json.loads(about["options"]) != asdict(self.options):
+                return False
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
+        self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+        self.smooth = {k[7:]: v for k, v in tensors.items() if k.startswith("smooth.")}
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("best."):
+                _, place, name = key.split(".")
+                state.setdefault(int(place), {})[name] = value
+        self.best.load_state_dict({**self.best.state_dict(), "state": state})
+        self.step = int(about["step"])
+        return True
 
 
 def begin(data: LipData, options: Training) -> Progressing:
@@ -200,14 +218,12 @@ def begin(data: LipData, options: Training) -> Progressing:
     weights = torch.linalg.solve(x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1]), x.T @ z)  # (3073, 16)
     with torch.no_grad():
         net.encoder.linear.weight[:], net.encoder.linear.bias[:] = weights[:-1].T, weights[-1]
-    best, ahead = _optimiser(net, options, options.steps)
-    return Progressing(net, {k: v.clone() for k, v in net.state_dict().items()}, best, ahead)
+    return Progressing(net, options)
 
 
-def train(
-    work: Progressing, data: LipData, features: Features, options: Training, until: int, told: Told
-) -> None:
+def train(work: Progressing, data: LipData, features: Features, until: int, told: Told) -> None:
     """Go on to step `until`; batches depend on seed and step alone, so that a resumed run is the same run."""
+    options = work.options
     some = np.unique(np.linspace(0, len(data) - 1, 500).astype(int))
     spread = torch.from_numpy(to_net(data.own[some]).numpy().std(0))  # (48, 32, 32), where things happen
     weight = 0.3 + spread / spread.mean()
@@ -229,7 +245,7 @@ def train(
         kl = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
         warm = min(1.0, work.step / (0.2 * options.steps))
         loss = pixel + 0.1 * options.perceptual * felt + warm * options.kl * kl
-        _step(work.best, work.ahead, loss, work.net)
+        _step(work.best, loss, work.net, work.step / options.steps)
         keep = min(options.smooth, work.step / (work.step + 10))
         with torch.no_grad():
             for name, value in work.net.state_dict().items():
@@ -242,14 +258,14 @@ def train(
             sums = {}
 
 
-def finish(work: Progressing, held: LipData, options: Training, sidecar: dict[str, Any]) -> Vae:
+def finish(work: Progressing, held: LipData, sidecar: dict[str, Any]) -> Vae:
     """The smoothed net with the spread of its latents over held-out babble."""
     net = VaeNet()
     net.load_state_dict(work.smooth)
     bare = Vae(net, {"latents": {"mean": [0.0] * LATENT, "std": [1.0] * LATENT}})
     latents = bare.encode(np.asarray(held.own))
     told = {"mean": latents.mean(0).tolist(), "std": latents.std(0).tolist()}
-    return Vae(net, {**sidecar, "training": asdict(options), "steps": work.step, "latents": told})
+    return Vae(net, {**sidecar, "training": asdict(work.options), "steps": work.step, "latents": told})
 
 
 def judge(vae: Vae, test: LipData) -> dict[str, Any]:
@@ -294,15 +310,16 @@ def slit(shown: NDArray[np.floating], own: NDArray[np.uint8], gap: NDArray[np.fl
     return out
 
 
-def _optimiser(net: nn.Module, options: Training, steps: int) -> tuple[torch.optim.Optimizer, Any]:
-    best = torch.optim.AdamW(net.parameters(), options.rate, weight_decay=options.decay, betas=(0.9, 0.98))
-    ahead = torch.optim.lr_scheduler.OneCycleLR(best, options.rate, steps + 1, pct_start=0.1)
-    return best, ahead
+def _optimiser(net: nn.Module, options: Training) -> torch.optim.Optimizer:
+    group = {"params": list(net.parameters()), "initial": options.rate}
+    return torch.optim.AdamW([group], options.rate, weight_decay=options.decay, betas=(0.9, 0.98))
 
 
-def _step(best: torch.optim.Optimizer, ahead: Any, loss: Tensor, net: nn.Module) -> None:
+def _step(best: torch.optim.Optimizer, loss: Tensor, net: nn.Module, done: float) -> None:
+    # `done`: share of the training; the rate rises for a twentieth of it, then falls along a cosine.
+    for group in best.param_groups:
+        group["lr"] = group["initial"] * min(1.0, 20 * done + 0.02) * (0.51 + 0.49 * np.cos(np.pi * done))
     best.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     best.step()
-    ahead.step()
