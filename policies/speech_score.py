@@ -7,6 +7,7 @@ nothing of the clip that is scored goes into it but its sound.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def speech_table(
     """
     if not clips:
         raise FaceTwinError("no clip to score")
+    references = [r if r.rest is not None else replace(r, rest=rest) for r in references]
     table: dict[str, dict[str, Score]] = {}
 
     def add(name: str, faces: Any) -> None:
