@@ -180,7 +180,8 @@ def feel(
     progress: Callable[[int], None] = lambda _: None,
 ) -> ActionData:
     """Babble along `count` ways without a camera: points and gap by the fast skin, latents all zero."""
-    source, parts = ways(face.spec, np.random.default_rng((seed, 19)), spoken), []
+    source = ways(face.spec, np.random.default_rng((seed, 19)), spoken)
+    parts: list[ActionData] = []
     while len(parts) * SHARD < count:
         rows, kinds, split = zip(*itertools.islice(source, min(SHARD, count - len(parts) * SHARD)))
         commands = np.stack(rows)  # (s, T, n)

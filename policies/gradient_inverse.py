@@ -26,8 +26,8 @@ JAW = len(SETS["jaw11"])
 INNER = [SETS["speech63"].index(p) for p in (13, 14)]
 #: u, errors of landmarks are counted in these
 SCALE = 0.004
-#: mm, lips nearer than this are meant to be shut
-SHUT_MM = 0.5
+#: lips nearer than this are meant to be shut, mm by geometry and u by landmarks (DESIGN section 10)
+SHUT_MM, SHUT = 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Descent:
     """of the 11 jaw points"""
     opening: float = 1.0
     """of the opening's own squared error"""
-    gap: float = 4.0
+    gap: float = 20.0
     """of a gap (mm, squared) where the lips are meant to be shut, and of a missing one where they are not"""
-    press: float = 0.1
+    press: float = 0.05
     """gap that counts as shut, mm: so much nearer than `SHUT_MM`"""
-    shut: float = 0.015
+    shut: float = SHUT
     """u; where no gap is told, wanted openings below this are closures"""
     smooth: float = 2.0
     """of the second difference of commands, squared, in hundredths"""
@@ -141,7 +141,7 @@ class GradientInverse:
         return wide.astype(np.float32)
 
 
-def guessed_gap(displacement: Floats, shut: float = 0.015) -> Floats:
+def guessed_gap(displacement: Floats, shut: float = SHUT) -> Floats:
     """Gap (mm) by motion alone, float32 [shape=(T,)]: 0 where the opening is below `shut` (u), else open."""
     opening = displacement[:, INNER[0], 1] - displacement[:, INNER[1], 1]
     return np.where(opening < shut, 0.0, 1.0).astype(np.float32)
