@@ -133,7 +133,8 @@ def _power(samples: Floats, hop: int, window: int) -> NDArray[np.floating]:
     padded = np.concatenate([np.zeros(window // 2), samples, np.zeros(window)]).astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][: max(1, len(samples) // hop)]
     frames = frames - 0.97 * np.pad(frames, ((0, 0), (1, 0)), "edge")[:, :-1]  # lifts the upper formants
-    return np.abs(np.fft.rfft(frames * np.hanning(window), 512)) ** 2
+    spectrum: NDArray[np.complexfloating] = np.fft.rfft(frames * np.hanning(window), 512)
+    return np.asarray(np.abs(spectrum) ** 2, np.float64)
 
 
 @cache

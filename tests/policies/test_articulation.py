@@ -155,7 +155,7 @@ def test_any_style_closes_the_mouth_of_its_own_face() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(sorted({*vt.UNITS, *vt.LIKE, *vt.THROAT} - {"_"}) + [""]), st.floats(0.0, 0.4)
+            st.sampled_from(["", *sorted({*vt.UNITS, *vt.LIKE, *vt.THROAT} - {"_"})]), st.floats(0.0, 0.4)
         ),
         max_size=12,
     ),

@@ -66,6 +66,29 @@ def test_an_unknown_voice_is_refused_and_near_ones_named() -> None:
     assert espeak.speak("hello", "en-us").language == "en-us"
 
 
+def test_an_unknown_variant_is_refused_and_every_listed_code_works() -> None:
+    with pytest.raises(UsageError, match="after the plus"):
+        espeak.speak("hello", "en-us+f22")  # the library would take the plain voice
+    assert {"f1", "m3", "whisper"} <= set(espeak.voices())
+    plain, other = (espeak.speak("hello", voice) for voice in ("en-gb", "en-gb+f5"))
+    assert np.abs(plain.samples[:4000] - other.samples[:4000]).max() > 0.01
+    assert espeak.speak("bonjour", "fr-fr").onsets().bilabial
+
+
+def test_words_have_times() -> None:
+    said = espeak.speak("Look at a tree, it cost 25 dollars.", "en-us")
+    assert [w.text for w in said.words] == ["Look", "at", "a", "tree", "it", "cost", "25", "dollars"]
+    times = [t for w in said.words for t in (w.start, w.end)]
+    assert times == sorted(times)
+    chinese = espeak.speak("你好，我想买一本书。", "cmn")
+    assert "".join(w.text for w in chinese.words) == "你好我想买一本书"
+
+
+def test_marks_are_no_sounds_of_their_own() -> None:
+    names = [p.name for p in espeak.speak("Привет, дядя Петя", "ru").phonemes if p.name]
+    assert all(any(c.isalpha() and c not in "ʲʰʷ" for c in name) for name in names)
+
+
 def test_nothing_to_say() -> None:
     for text in ("", "  ", "..."):
         with pytest.raises(UsageError):
