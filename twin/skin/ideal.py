@@ -1,7 +1,7 @@
 """The ideal face: the twin's skin made to follow landmarks, without motors.
 
-What a reference video of the robot shows. Same shell, same contact, same hard parts as `ExactSkin` of the rig,
-but what pulls is one spring at each of the points `speech63` instead of the motors of lips and corners; the jaw,
+What a reference video of the robot shows. Shell, contact and hard parts are those of `ExactSkin` of the rig,
+but what pulls is one spring at each point of `speech63` instead of the motors of lips and corners; the jaw,
 and the teeth with it, turns as far as the chin goes down. How far lips come forward cannot be read off a
 picture; it is what the skin of this rig does when its motors move these points like that (ridge regression on
 babbled shapes). Where the talker's lips are shut, so are these: the points of both lips are pressed over each
