@@ -32,6 +32,7 @@ class Verb(NamedTuple):
 #: a group (train, rig, …) is a table of its own
 VERBS: dict[str, Verb | dict[str, Verb]] = {
     "speak": Verb("speak:Speak", "speech or text → commands → rig → video and report"),
+    "reference": Verb("reference:MakeReference", "recording or video → film of the ideal robot saying it"),
     "track": Verb("track:Track", "talking-head video or a folder of it → landmark dataset"),
     "synth": Verb("synth:Synth", "synthetic talkers in many languages → landmark dataset"),
     "align": Verb("align:Align", "recording and its text → times of words and phonemes"),
