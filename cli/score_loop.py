@@ -114,7 +114,7 @@ def run(options: ScoreLoop) -> int:
         "onsets": {k: sum(len(getattr(o, k)) for o in onsets) for k in KINDS},
         "cut_by_reach_u": round(float(np.concatenate([one.lost for one in played]).mean()), 6),
     }
-    read = _visemes(clips, other, rests, wanted, played)
+    read = _visemes(clips, other, wanted, played)
     if options.json:
         found = {name: {"landmarks": a, "tracker": b, "geometry": c} for name, a, b, c in steps}
         print(
@@ -124,6 +124,9 @@ def run(options: ScoreLoop) -> int:
     title = f"{len(clips)} clips of {options.data.name} on {options.rig}, closures within {options.window}"
     print_scores(scores, f"{title} frames of the onset, seed {options.seed}")
     _print_stages(steps, table["reference itself"])
+    for score in table["seen in the mirror"].values():
+        if score.unit == "mm" and np.isfinite(score.value):
+            print(f"{score.name}, median: {score.value:.2f} mm")
     _print_limits(stops)
     for name, value in read.items():
         print(f"{name}: {value:.3f}")
@@ -240,7 +243,6 @@ def _play(options: ScoreLoop, clips: Sequence[Clip]) -> tuple[list[Played], Any]
 def _visemes(
     clips: Sequence[Clip],
     other: Sequence[Clip],
-    rests: Mapping[str, NDArray[np.float32]],
     wanted: Sequence[NDArray[np.floating]],
     played: Sequence[Played],
 ) -> dict[str, float]:
@@ -250,9 +252,10 @@ def _visemes(
     from facetwin.twin.landmarks import indices
 
     ids = indices("speech63")
-    taught = [clip for clip in other if clip.phonemes and clip.talker in rests]
+    taught = [clip for clip in other if clip.phonemes]
     if not taught or not all(clip.phonemes for clip in clips):
         return {}
+    rests = rest_faces(taught, taught)
     train = sounds(
         [clip.landmarks[:, ids, :2] - rests[clip.talker][ids, :2] for clip in taught],
         [clip.phonemes or () for clip in taught], seen=[clip.seen for clip in taught],
@@ -278,11 +281,7 @@ def _print_stages(steps: Sequence[tuple[str, float, float, float]], person: Mapp
     for name in ("", "the person", "landmark stage", "mirror, by tracker", "by geometry", "lost at most"):
         grid.add_column(name, justify="left" if not name else "right")
     for name, asked, seen, shape in steps:
-        lost = (
-            asked - min(v for v in (seen, shape) if np.isfinite(v))
-            if np.isfinite([seen, shape]).any()
-            else np.nan
-        )
+        lost = asked - float(np.fmin(seen, shape))  # NaN only where both are
         figures = (person[name].value, asked, seen, shape, lost)
         grid.add_row(name, *("–" if not np.isfinite(v) else f"{v:.3f}" for v in figures))
     Console().print(grid)
