@@ -54,7 +54,7 @@ def report_tables(table: Mapping[str, Mapping[str, Score]], where: str) -> list[
                 + "Share of /p b m/ with the lips shut within one frame of the onset, and the same share "
                 "at sounds that ask nothing of the lips; their difference is the score. Shut is below 0.02 u "
                 "by the tracker, below 0.5 mm by geometry. So pucker (/w u/: narrower than .96 of the "
-                "median) and lip on teeth (/f v/: the lower lip within .02 u of its height at rest, or within "
+                "median) and lip on teeth (/f v/: lower lip within .02 u of its height at rest, or within "
                 "0.5 mm of the edge of the upper teeth), each less its control.",
             )
         )
