@@ -53,7 +53,8 @@ UPPER_SHARE = 0.3
 SHORT_PAUSE = 0.25
 
 
-ROUNDED_VOWELS = frozenset("uʊoɔyʏøœɵʉ")
+#: what `Style.firm` rounds
+FIRM = frozenset("uʊoɔyʏøœɵʉʃʒʂʐ")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Style:
     rounding: float = 1.0
     """Gain of motion along rounding."""
     firm: float = 0.0
-    """Rounding of rounded vowels beyond English, whose close ones are hardly rounded any more."""
+    """Rounding beyond that of the table's English, whose /u/ and /tʃ/ are hardly rounded any more."""
     reach: float = 1.0
     """Above 1 sounds reach further over each other: a lazy mouth."""
     lead: float = 0.0
@@ -149,7 +150,7 @@ def _tensors(sounds: Sequence[Segment], table: Table, style: Style) -> Sounds:
             strength = strength - 1.5
         if s.stressed:
             target = target * (1 + stress)
-        round_ = 0.6 * s.labialised + style.firm * (letter in ROUNDED_VOWELS)
+        round_ = 0.6 * s.labialised + style.firm * (letter in FIRM)
         target = target + round_ * table.rounding
         if letter == PAUSE:
             strength = strength + np.log(min(1.0, max(s.end - s.start, 0.01) / SHORT_PAUSE)) * 2

@@ -29,7 +29,6 @@ from facetwin.policies.visemes_table import (
     LIKE,
     PAUSE,
     ROUND,
-    ROUNDING,
     THROAT,
     UNITS,
     Segment,
@@ -136,7 +135,6 @@ class _Batch:
     """Clips of equal length: sounds (B, N) and motion (B, T, 63, 3); weights are 0 where padded."""
 
     unit: Tensor  # (B, N, U) weights of units
-    rounding: Tensor  # (B, N)
     throat: Tensor
     stressed: Tensor
     quiet: Tensor  # (B, N) log of a short pause's dominance
@@ -163,12 +161,9 @@ def _pack(clips: Sequence[Clip], phonemes: Sequence[Sequence[Phoneme]], moved: S
         for n, sound in enumerate(own):
             letter = _lips_of(own, n)
             recipe = {letter: 1.0} if letter in UNITS else LIKE[letter]
-            total = sum(w for unit, w in recipe.items() if unit != ROUND)
-            for unit, weight in recipe.items():
-                if unit == ROUND:
-                    b.rounding[k, n] = weight
-                else:
-                    b.unit[k, n, UNITS.index(unit)] = weight / total
+            parts = {unit: weight for unit, weight in recipe.items() if unit != ROUND}
+            for unit, weight in parts.items():
+                b.unit[k, n, UNITS.index(unit)] = weight / sum(parts.values())
             b.throat[k, n] = sound.letter in THROAT
             b.stressed[k, n] = sound.stressed
             b.start[k, n], b.end[k, n], b.real[k, n] = sound.start, sound.end, 1
@@ -231,8 +226,6 @@ class _Unknowns(torch.nn.Module):
 
     def forward(self, b: _Batch) -> Tensor:
         target = b.unit @ self.target  # (B, N, K)
-        rounding = torch.stack([w * self.target[UNITS.index(u)] for u, w in ROUNDING.items()]).sum(0)
-        target = target + b.rounding[..., None] * rounding
         target = target * (1 + self.stress * b.stressed[..., None])
         strength = b.unit @ self.strength - 1.5 * b.throat[..., None] + b.quiet[..., None]
         strength = strength + (b.real[..., None] - 1) * 30

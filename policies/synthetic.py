@@ -85,7 +85,8 @@ def make_talker(language: str, voice: str = "", seed: int = 0, name: str = "") -
         gains=tuple(float(g) for g in np.exp(random.normal(0, 0.08, 8))),
         amplitude=float(np.exp(random.normal(0, 0.15)).clip(0.7, 1.4)),
         rounding=float(np.exp(random.normal(0, 0.15)).clip(0.7, 1.4)),
-        firm=0.0 if language.startswith("en") else float(random.uniform(0.2, 0.7)),
+        # /u/ as narrow as the table's talker makes his /ɔ/ and /w/
+        firm=0.0 if language.startswith("en") else float(random.uniform(0.8, 1.8)),
         reach=float(np.exp(random.normal(0, 0.12)).clip(0.75, 1.35)),
         lead=float(random.normal(0, 0.008)),
         asymmetry=float(random.normal(0, 0.04)),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from facetwin import assets
 from facetwin.policies.espeak import Phoneme
 from facetwin.twin.errors import FaceTwinError
+from facetwin.twin.landmarks import SETS
 
 Floats = NDArray[np.float32]
 
@@ -84,17 +85,17 @@ LIKE: dict[str, Mapping[str, float]] = {
     # vowels: from close to open, spread, then rounded
     "ɨ": {"ɪ": 0.7, "i": 0.3},
     "ɯ": {"ɪ": 0.6, "i": 0.2, "ə": 0.2},
-    "y": {"u": 0.6, "i": 0.4, ROUND: 0.5},
+    "y": {"u": 0.8, "i": 0.2, ROUND: 0.5},
     "ʊ": {"u": 0.75, "ə": 0.25},
-    "ʏ": {"u": 0.5, "ɪ": 0.5, ROUND: 0.4},
+    "ʏ": {"u": 0.65, "ɪ": 0.35, ROUND: 0.4},
     "ʉ": {"u": 1.0},
     "e": {"ɪ": 0.5, "ɛ": 0.5},
     "ɘ": {"ɪ": 0.3, "ə": 0.7},
-    "ø": {"ɔ": 0.4, "ɛ": 0.3, "ɪ": 0.3, ROUND: 0.4},
+    "ø": {"ɔ": 0.6, "ɛ": 0.2, "ɪ": 0.2, ROUND: 0.3},
     "ɵ": {"ə": 0.6, "u": 0.4, ROUND: 0.3},
     "o": {"ɔ": 0.5, "u": 0.5},
     "ɤ": {"ə": 0.7, "ɐ": 0.3},
-    "œ": {"ɔ": 0.4, "ɛ": 0.6, ROUND: 0.25},
+    "œ": {"ɔ": 0.6, "ɛ": 0.4, ROUND: 0.2},
     "ɜ": {"ə": 0.6, "ɛ": 0.4},
     "ɚ": {"ə": 0.6, "ɹ": 0.4},
     "ɝ": {"ə": 0.4, "ɛ": 0.2, "ɹ": 0.4},
@@ -244,8 +245,11 @@ class Table:
 
     @property
     def rounding(self) -> Floats:
-        """What rounding does, [shape=(K,)]: rounded against spread vowels of the same height."""
-        return np.asarray(sum(self.targets[u] * w for u, w in ROUNDING.items()), np.float32)
+        """What rounding does but for opening, [shape=(K,)]: rounded against spread vowels of equal height."""
+        whole = np.sum([self.targets[u] * w for u, w in ROUNDING.items()], axis=0)  # (K,)
+        upper, lower = (SETS["speech63"].index(p) for p in (13, 14))
+        opens = self.basis[:, upper, 1] - self.basis[:, lower, 1]  # (K,)
+        return np.asarray(whole - opens * (whole @ opens) / (opens @ opens), np.float32)
 
     def _mix(self, letter: str, values: Mapping[str, Floats], rounding: bool = False) -> Floats:
         if letter in values:
