@@ -159,9 +159,9 @@ class LipReader:
                                 expected="2 or more", hint="more clips with phonemes")  # fmt: skip
         self._mean = data.windows.mean(0)
         centred = data.windows - self._mean
-        _, size, ways = np.linalg.svd(centred, full_matrices=False)
-        depth = min(self.depth, int((size > 1e-9 * size[0]).sum()) or 1)
-        self._ways = ways[:depth].T  # (F, depth)
+        size, ways = np.linalg.eigh(centred.T @ centred)  # rising; (F,), (F, F)
+        depth = min(self.depth, int((size > 1e-12 * size[-1]).sum()) or 1)
+        self._ways = ways[:, ::-1][:, :depth]  # (F, depth)
         x = centred @ self._ways  # (n, depth)
         number = np.array([self.names_.index(name) for name in data.names])
         counts = np.bincount(number, minlength=len(self.names_)).astype(float)
