@@ -26,6 +26,7 @@ FLOOR = -90.0
 DEEP = -115.0
 
 Floats = NDArray[np.float32]
+Wide = NDArray[np.float64]
 Product = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -93,20 +94,29 @@ class LogMel:
 class Level:
     """Running loudness of a talker, dB: what is subtracted so that quiet and loud speech look alike.
 
-    The power over all bands, smoothed over 100 ms, with its peaks held and let down by `FALL` a second:
-    it is there with the first syllable, forgets a shout in some seconds, and never goes below `LEAST`, so
-    that silence stays silence. Causal; fed in pieces it gives the same.
+    It stands at `USUAL` until something is heard that is no steady noise, then follows the peaks of the
+    power over all bands, within a second and with some slack, so that it stands still while one person
+    talks. In pauses it is held: silence and quiet steady noise stay as quiet as they are. Causal; fed in
+    pieces it gives the same.
     """
 
-    FALL = 8.0  #: dB a second
-    LEAST = -72.0  #: dB; speech of ordinary loudness has -25 to -45
+    USUAL = -22.0  #: dB, about the loudest of ordinary speech
+    LEAST = -78.0  #: dB
+    NOTHING = -100.0  #: dB; less is digital silence, which tells nothing of a room's noise
     #: what lies further below the level than this is silence, dB
-    DEPTH = 55.0
-    _KEEP = 0.8  # of the smoothed power, a row
+    DEPTH = 68.0
+    ABOVE = 10.0  #: dB above the steady noise: something is going on
+    SLACK = 16.0  #: dB between the peaks and the level that change nothing
+    _FALL, _RISE = 0.8, 2.4  # of the level, dB a row
+    _FORGET = 0.2  # of the peaks, dB a row
+    _SETTLE = 0.1  # upwards, of the noise, dB a row
+    _KEEP = 0.6  # of the smoothed power, a row
 
     def __init__(self) -> None:
-        self._power: NDArray[np.float64] | float = 0.0
-        self._peak: NDArray[np.float64] | float = self.LEAST
+        self._power: Wide | float = 0.0
+        self._noise: Wide | float = np.inf
+        self._peak: Wide | float = -200.0
+        self._level: Wide | float = self.USUAL
 
     def push(self, rows: NDArray[np.floating]) -> NDArray[np.float64]:
         """Level at each row: (..., R, 80) dB -> (..., R) dB."""
@@ -114,9 +124,15 @@ class Level:
         out = np.empty_like(each)
         for k in range(each.shape[-1]):
             self._power = self._KEEP * self._power + (1 - self._KEEP) * each[..., k]
-            now = 10 * np.log10(self._power + 1e-12)
-            self._peak = np.maximum(np.maximum(now, self._peak - self.FALL * HOP / RATE), self.LEAST)
-            out[..., k] = self._peak
+            now = 10 * np.log10(self._power + 1e-13)
+            heard = now > self.NOTHING
+            self._noise = np.where(heard, np.minimum(self._noise + self._SETTLE, now), self._noise)
+            active = now > self._noise + self.ABOVE
+            self._peak = np.where(active, np.maximum(now, self._peak - self._FORGET), self._peak)
+            wish = np.clip(self._level, self._peak, self._peak + self.SLACK)
+            step = np.clip(wish - self._level, -self._FALL, self._RISE)
+            self._level = np.maximum(self._level + np.where(active, step, 0.0), self.LEAST)
+            out[..., k] = self._level
         return out
 
     def relative(self, rows: NDArray[np.floating]) -> Floats:

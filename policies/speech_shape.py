@@ -19,8 +19,6 @@ ROWS = STEP // logmel.HOP
 POINTS = len(indices("speech63"))
 #: log-mel is shifted and scaled by these before the network, dB
 CENTRE, SPREAD = -55.0, 20.0
-#: what CENTRE is below the loudness of ordinary speech, dB: where loudness is taken out
-BELOW = 25.0
 #: the network's outputs are in units of this, u
 SCALE = 0.05
 LOOKAHEADS = (0, 40, 80)
@@ -99,7 +97,7 @@ def standardised(rows: NDArray[np.floating], shape: Shape, level: logmel.Level |
     """Log-mel in dB (..., R, 80) as networks want it, of about unit size; `level` carries a stream on."""
     if shape.leveled:
         relative = (level or logmel.Level()).relative(rows)
-        return np.asarray((relative + BELOW) / SPREAD, np.float32)
+        return np.asarray((relative + logmel.Level.USUAL - CENTRE) / SPREAD, np.float32)
     return np.asarray((rows - CENTRE) / SPREAD, np.float32)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from facetwin.policies import augment, logmel, nonspeech
+from facetwin import assets
+from facetwin.policies import audio, augment, logmel, nonspeech
 
 
 def rows(count: int = 3, length: int = 40) -> torch.Tensor:
@@ -64,16 +65,35 @@ def test_sound_without_speech(kind: str) -> None:
     assert not np.array_equal(sound, nonspeech.sound(kind, 4, 2.0, -30.0))
 
 
-def test_the_level_is_the_same_in_pieces_and_gone_from_the_rows() -> None:
+def test_the_level_is_the_same_in_pieces_and_in_batches() -> None:
     loud = logmel.log_mel(nonspeech.sound("song", 0, 2.0), logmel.DEEP)
     whole = logmel.Level().relative(loud)
     level = logmel.Level()
     pieces = [level.relative(loud[k : k + 7]) for k in range(0, len(loud), 7)]
     assert np.array_equal(np.concatenate(pieces), whole)
-    quiet = logmel.Level().relative(loud - 25)
-    assert np.abs(quiet - whole)[20:].max() < 1e-3  # the first rows are still below the least level
-    assert np.array_equal(logmel.Level().relative(np.stack([loud, loud]))[1], whole)
-    assert (logmel.Level().relative(np.full((5, 80), logmel.DEEP)) <= -logmel.Level.DEPTH + 3).all()
+    assert np.array_equal(logmel.Level().relative(np.stack([loud - 9, loud]))[1], whole)
+    assert (whole >= -logmel.Level.DEPTH).all()
+
+
+@pytest.mark.parametrize("gain", [-30.0, -15.0, 0.0, 20.0])
+def test_the_level_follows_whoever_talks_within_a_second(gain: float) -> None:
+    rows = logmel.log_mel(audio.load(assets.path("speech", "sample.wav")).samples, logmel.DEEP)
+    level = logmel.Level()
+    found = level.push(rows + gain)
+    power = 10 * np.log10(np.power(10, (rows + gain) / 10).mean(1))
+    loud = np.flatnonzero(power > power.max() - 10)
+    settled = found[loud[0] + 50 :]
+    assert power.max() - 12 < settled.max() < power.max() + logmel.Level.SLACK + 12
+    assert np.abs(np.diff(found)).max() <= 2.4 + 1e-9
+
+
+def test_steady_noise_and_silence_leave_the_level_alone() -> None:
+    for decibels in (-70.0, -45.0, -20.0):
+        noise = np.random.default_rng(0).normal(0, 10 ** (decibels / 20), 48_000)
+        noise[:3200] = 0
+        found = logmel.Level().push(logmel.log_mel(noise, logmel.DEEP))
+        assert (found == logmel.Level.USUAL).all()
+    assert (logmel.Level().push(np.full((50, 80), logmel.DEEP)) == logmel.Level.USUAL).all()
 
 
 def test_another_voice_says_it_in_the_same_time() -> None:

@@ -90,14 +90,6 @@ def test_every_kind_is_trained_on_what_it_is_used_with(kind: str) -> None:
         assert np.abs(trained[:-2] - used[:-2]).max() < 1e-5
 
 
-def test_loudness_is_taken_out() -> None:
-    model = of_kind("conv")
-    sound = np.concatenate([noise(1, 0.3), noise(0.5, 1e-2)])  # below -72 dB all is silence
-    normal = model(sound)
-    for decibels in (-30, -12, 10):
-        assert np.abs(model(sound * 10 ** (decibels / 20)) - normal).max() < 1e-4
-
-
 @pytest.mark.parametrize("value", [{"net": "rnn"}, {"pool": "x"}, {"attention": "x"}, {"context": 2}])
 def test_no_such_shape(value: dict[str, object]) -> None:
     with pytest.raises(UsageError):
