@@ -11,15 +11,16 @@ is the camera's; without, only their sum is known, and it is called so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facetwin.twin.calibration.face_map import points
+from facetwin.twin.calibration.kin import expectations
 from facetwin.twin.calibration.observed import Observed
 from facetwin.twin.calibration.probes import Program, Turn
-from facetwin.twin.calibration.servo_trace import TICK, ServoFit, fit_servo
+from facetwin.twin.calibration.servo_trace import TICK, ServoFit, fit_servo, trace_of
 from facetwin.twin.calibration.traces import LATENCY, Playback, table_of
 from facetwin.twin.errors import UsageError
 from facetwin.twin.landmarks import indices
@@ -179,6 +180,7 @@ def compare(twin: Side, rig: Side, played: Program) -> Comparison:
     motors: list[MotorResult] = []
     for turn in played.turns:
         motors += _motors(twin, rig, turn, all(looks), notes)
+    motors = _again(rig, played, motors)
     order = {name: k for k, name in enumerate(rig.spec.names)}
     motors.sort(key=lambda m: order[m.name])
     camera, spread = _camera(motors)
@@ -250,21 +252,33 @@ def _readings(side: Side, motor: int, turn: Turn) -> tuple[Floats, Floats]:
 
 
 def _by_sensor(side: Side, motor: int, turn: Turn) -> ServoFit:
-    rows = _window(side.data.time, turn)
-    at, seen = _readings(side, motor, turn)
-    return fit_servo(
-        side.spec, motor, side.data.time[rows], side.data.sent[rows], at, seen, mirror=False
-    )  # fmt: skip
+    return fit_servo(*_told(side, motor, turn, *_readings(side, motor, turn)), mirror=False)
 
 
 def _by_mirror(
     side: Side, motor: int, turn: Turn, at: Floats, seen: Floats, own: ServoFit | None
 ) -> ServoFit:
+    given = None if own is None else own.values
+    return fit_servo(*_told(side, motor, turn, at, seen), mirror=True, given=given)
+
+
+def _again(rig: Side, played: Program, motors: list[MotorResult]) -> list[MotorResult]:
+    """Motors that only the mirror shows, fitted again by what is to be expected of their model."""
+    alone = {rig.spec.index(m.name): m for m in motors if m.mirror is not None and m.sensor is None}
+    turns = {i: turn for turn in played.turns for i in turn.motors}
+    fits = {i: m.mirror for i, m in alone.items() if m.mirror is not None}
+    told = {i: _told(rig, i, turns[i], fit.time, fit.seen) for i, fit in fits.items()}
+    expected = expectations(rig.spec, {i: trace_of(*t, mirror=True) for i, t in told.items()}, fits)
+    better = {i: fit_servo(*told[i], mirror=True, expected=e) for i, e in expected.items()}
+    return [replace(m, mirror=better[i]) if (i := rig.spec.index(m.name)) in better else m for m in motors]
+
+
+def _told(
+    side: Side, motor: int, turn: Turn, at: Floats, seen: Floats
+) -> tuple[RigSpec, int, Floats, Floats, Floats, Floats]:
+    """A motor's turn, as `fit_servo` takes it."""
     rows = _window(side.data.time, turn)
-    return fit_servo(
-        side.spec, motor, side.data.time[rows], side.data.sent[rows], at, seen, mirror=True,
-        given=None if own is None else own.values,
-    )  # fmt: skip
+    return side.spec, motor, side.data.time[rows], side.data.sent[rows], at, seen
 
 
 def _decode(

@@ -1,7 +1,7 @@
 """Motions by which a twin and a rig are compared: steps, slow ramps, chirps, then one expression clip.
 
-Each motor's turn says apart what `excitation` mixes: steps and a chirp for time (latency, lag, speed), a
-ramp there and back that is slower than any servo for dead band and play, small steps for what sticks.
+Each motor's turn says apart what `excitation` mixes: a ramp there and back that is slower than any servo for
+dead band and play, small steps for what sticks, a chirp and wide steps for time (latency, lag, speed).
 Motors that move different parts of the face take their turns side by side, as in `excitation.slots`.
 """
 
@@ -23,9 +23,12 @@ Floats = NDArray[np.float64]
 #: every phase, and a latency is the average over them
 RATE = 47.0
 #: s at rest before and after all, s of one motor's turn, s of the expression clip
-REST, TURN, CLIP = 1.0, 5.4, 6.0
+REST, TURN, CLIP = 1.0, 8.0, 6.0
 #: commands/s of the slow ramp, and how far it goes to each side
 SLOW, AROUND = 0.125, 0.08
+#: wide steps at a turn's end: how many, s that each lasts at least, and at most longer. None lasts as long as
+#: another, so that a camera's pictures fall on every part of the way
+STEPS, DWELL, LONGER = 10, 0.25, 0.15
 
 #: expressions: parts of motor names, and how far each goes from rest: 1 to the further limit, -1 to the other
 EXPRESSIONS: dict[str, dict[str, float]] = {
@@ -119,7 +122,7 @@ def program(
 
 
 def probe(rest: float, low: float, high: float) -> Floats:
-    """One motor's turn, float64 [shape=(TURN x RATE,)]: steps, slow ramp, small steps, chirp."""
+    """One motor's turn, float64 [shape=(TURN x RATE,)]: steps, slow ramp, small steps, chirp, wide steps."""
     far, near = (high, low) if high - rest >= rest - low else (low, high)
     up, other = far - rest, near - rest
     if abs(other) < 0.15:
@@ -129,23 +132,25 @@ def probe(rest: float, low: float, high: float) -> Floats:
     t = np.arange(n) / RATE
     middle = 0.4 * up
     way = np.zeros(n)
-    way[t >= 0.1] = 0.9 * up
-    way[t >= 0.5] = 0.8 * other
-    way[t >= 0.9] = middle
+    way[t >= 0.1] = middle
     # slowly: there, past where it began, and back
-    ramp = (t >= 1.3) & (t < 1.3 + 4 * AROUND / SLOW)
-    corners = 1.3 + np.array([0, 1, 3, 4]) * AROUND / SLOW
+    ramp = (t >= 0.5) & (t < 0.5 + 4 * AROUND / SLOW)
+    corners = 0.5 + np.array([0, 1, 3, 4]) * AROUND / SLOW
     way[ramp] = middle + sign * np.interp(t[ramp], corners, [0, AROUND, -AROUND, 0])
     # small steps that grow: which is the first one taken?
     for k, size in enumerate((0.004, 0.0, 0.008, 0.0, 0.016, 0.0)):
-        way[t >= 3.86 + 0.04 * k] = middle + sign * size
+        way[t >= 3.06 + 0.04 * k] = middle + sign * size
     # chirp: from 1 to 5 Hz
-    begin, long = 4.1, 1.1
+    begin, long = 3.3, 1.1
     chirp = (t >= begin) & (t < begin + long)
     s = t[chirp] - begin
     phase = 2 * np.pi * (1.0 * s + (5.0 - 1.0) * s**2 / (2 * long))
     way[chirp] = middle + 0.3 * up * np.sin(phase)
-    way[t >= begin + long] = 0.0
+    at = begin + long
+    for k in range(STEPS):
+        way[t >= at] = 0.8 * other if k % 2 else 0.9 * up
+        at += DWELL + LONGER * (0.618 * k % 1)
+    way[t >= at] = 0.0
     return np.clip(rest + way, low, high)
 
 

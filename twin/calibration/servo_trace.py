@@ -54,6 +54,15 @@ LEAST, MOVED = 25, 0.08
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What is expected of a servo: parameters in the order of `traces.NAMES`, float64 [shape=(8,)], and of
+    offsets from those in `FREE` (s, e-folds) the inverse covariance, float64 [shape=(4, 4)]."""
+
+    values: Floats
+    precision: Floats
+
+
+@dataclass(frozen=True)
 class ServoFit:
     """A servo as a trace shows it.
 
@@ -94,6 +103,7 @@ def fit_servo(
     *,
     mirror: bool,
     given: Floats | None = None,
+    expected: Expected | None = None,
 ) -> ServoFit:
     """Fit the servo of one motor.
 
@@ -110,12 +120,30 @@ def fit_servo(
         The trace is of the load behind the play, on an unknown curve; else of the shaft, on a straight line.
     given : float64 [shape=(8,)], optional
         A servo known from elsewhere: only latency and play are fitted.
+    expected : Expected, optional
+        What to expect of it instead of the table.
 
     Raises
     ------
     UsageError
         Too few samples, or a motor that was hardly told to move.
     """
+    return trace_of(spec, motor, time, sent, at, seen, mirror=mirror, given=given, expected=expected).fit()
+
+
+def trace_of(
+    spec: RigSpec,
+    motor: int,
+    time: Floats,
+    sent: Floats,
+    at: Floats,
+    seen: Floats,
+    *,
+    mirror: bool,
+    given: Floats | None = None,
+    expected: Expected | None = None,
+) -> Trace:
+    """What `fit_servo` fits, checked; same parameters, same errors."""
     known = np.isfinite(seen) & np.isfinite(at)
     where = f"{spec.name}: {spec.names[motor]}"
     if known.sum() < LEAST:
@@ -124,19 +152,24 @@ def fit_servo(
     if np.ptp(sent[:, motor]) < MOVED:
         raise UsageError("hardly moved", where=where, found=f"{np.ptp(sent[:, motor]):.3f} of its range",
                          expected=f"at least {MOVED:g}")  # fmt: skip
-    return _Trace(spec, motor, time, sent, at[known], seen[known], mirror, given).fit()
+    return Trace(spec, motor, time, sent, at[known], seen[known], mirror, given, expected)
 
 
-class _Trace:
+class Trace:
+    """One motor's trace, and the servos that can be played against it."""
+
     def __init__(
         self, spec: RigSpec, motor: int, time: Floats, sent: Floats, at: Floats, seen: Floats, mirror: bool,
-        given: Floats | None,
+        given: Floats | None, expected: Expected | None,
     ) -> None:  # fmt: skip
         self.motor, self.at, self.seen, self.mirror = motor, at, seen, mirror
         self.playback = Playback(spec, time, sent, TICK)
         nominal = table_of(spec)[motor]
         self.nominal = nominal if given is None else given.copy()
         self.free = FREE if given is None else (LATENCY,)
+        self.prior = np.diag([PRIOR[k] ** -2 for k in self.free])
+        if expected is not None and given is None:
+            self.nominal, self.prior = expected.values.copy(), expected.precision
         self.dead_free = given is None
         self.degree = 3 if mirror else 1
         self.sigma = 1.0
@@ -145,6 +178,7 @@ class _Trace:
         self._rest = spec.motors[motor].rest_command
 
     def fit(self) -> ServoFit:
+        """The servo that explains it best."""
         z = dict.fromkeys(self.free, 0.0)
         values = self._table([z])[0]
         values = self._begin(values)
@@ -161,7 +195,13 @@ class _Trace:
         lowest, highest = np.argmin(moved[0]), np.argmax(moved[0])
         gain = (curve[highest] - curve[lowest]) / reach if reach > 0 else float("nan")
         return ServoFit(
-            values, spread, float(gain), float(np.sqrt((left[0] ** 2).mean())), self.at, self.seen, curve
+            values,
+            spread,
+            float(gain),
+            float(np.sqrt((left[0] ** 2).mean())),
+            self.at,
+            self.seen,
+            curve,
         )
 
     def _table(self, zs: list[dict[int, float]], values: Floats | None = None) -> Floats:
@@ -217,7 +257,8 @@ class _Trace:
         return sets[best]
 
     def _prior(self, z: dict[int, float]) -> float:
-        return sum(0.5 * (shift / PRIOR[k]) ** 2 for k, shift in z.items())
+        shift = np.array([z[k] for k in self.free])
+        return float(0.5 * shift @ self.prior @ shift)
 
     def _descend(self, values: Floats) -> tuple[Floats, dict[int, float]]:
         """Gauss-Newton over what has a slope; values and standard deviations."""
@@ -228,14 +269,9 @@ class _Trace:
         matrix = np.eye(len(self.free))
         for _ in range(12):
             trials = [{**z, k: z[k] + sign * STEP[k]} for k in self.free for sign in (1, -1)]
-            ends = self._residuals(self._table(trials, values))[1]
-            slope = np.stack(
-                [(ends[2 * a] - ends[2 * a + 1]) / (2 * STEP[k]) for a, k in enumerate(self.free)]
-            )
-            weight = self._weights(left / self.sigma) / (self.sigma**2 * TOGETHER)
-            prior = np.array([PRIOR[k] ** -2 for k in self.free])
-            matrix = (slope * weight) @ slope.T + np.diag(prior)
-            right = -(slope * weight) @ left - prior * np.array([z[k] for k in self.free])
+            told, right = self._normal(left, self._residuals(self._table(trials, values))[1])
+            matrix = told + self.prior
+            right = right - self.prior @ np.array([z[k] for k in self.free])
             gained = 0.0
             for _ in range(5):
                 step = np.linalg.solve(matrix + damping * np.diag(np.diag(matrix)), right)
@@ -253,6 +289,32 @@ class _Trace:
         sd = np.sqrt(np.diag(np.linalg.inv(matrix)))
         scale = [1.0 if k == LATENCY else values[k] for k in self.free]
         return values, {k: float(s * f) for k, s, f in zip(self.free, sd, scale)}
+
+    def _normal(self, left: Floats, ends: Floats) -> tuple[Floats, Floats]:
+        """Normal matrix and right side of a Gauss-Newton step, from residuals a step up and down of each."""
+        slope = np.stack([(ends[2 * a] - ends[2 * a + 1]) / (2 * STEP[k]) for a, k in enumerate(self.free)])
+        weight = self._weights(left / self.sigma) / (self.sigma**2 * TOGETHER)
+        return (slope * weight) @ slope.T, -(slope * weight) @ left
+
+    def normal(self, values: Floats) -> tuple[float, Floats, Floats]:
+        """Cost of a servo, float64 [shape=(8,)], without what was expected; normal matrix and right side of a
+        Gauss-Newton step in `FREE` (s, e-folds)."""
+        sets = np.repeat(values[None], 2 * len(self.free), axis=0)
+        for a, k in enumerate(self.free):
+            for row, sign in ((2 * a, 1), (2 * a + 1, -1)):
+                sets[row, k] = (
+                    values[k] + sign * STEP[k] if k == LATENCY else values[k] * np.exp(sign * STEP[k])
+                )
+        left = self._residuals(np.concatenate([values[None], np.clip(sets, self._low, self._high)]))[1]
+        return float(self._cost(left[0])), *self._normal(left[0], left[1:])
+
+    def cost(self, values: Floats) -> float:
+        """Cost of a servo, without what was expected."""
+        return float(self._cost(self._residuals(np.clip(values, self._low, self._high)[None])[1][0]))
+
+    def measure(self, values: Floats) -> None:
+        """Take a servo's residuals for the scatter of this trace."""
+        self._measure(self._residuals(values[None])[1][0])
 
     def _weigh(self, values: Floats) -> tuple[Floats, dict[int, float]]:
         """Dead band and play: mean and standard deviation of their posterior over a grid."""
