@@ -255,3 +255,20 @@ def test_whatever_goes_in_comes_out(pieces, size):
         wire.close()
         os.close(master)
         os.close(slave)
+
+
+def test_an_adapter_is_asked_to_hurry_and_may_refuse():
+    from types import SimpleNamespace
+
+    asked = []
+
+    def hurry(on: bool) -> None:
+        asked.append(on)
+        raise ValueError("Failed to update ASYNC_LOW_LATENCY flag")  # what pyserial makes of a pty's answer
+
+    wire = Wire("/dev/ttyUSB0", baud=115200)
+    wire._serial = SimpleNamespace(set_low_latency_mode=hurry)
+    wire._hurry()
+    wire._serial = SimpleNamespace()  # not Linux
+    wire._hurry()
+    assert asked == [True]

@@ -1,4 +1,4 @@
-"""Rung 5: the twin against the rig, one turn of one motor of each part of the face."""
+"""Rung 5: the twin against the rig, turns of three motors of each part of the face."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from facetwin.twin.calibration.probes import program
 
 pytestmark = [pytest.mark.hil, pytest.mark.rung(5, "twin against rig")]
 
-#: s: latencies by sensors, and by the mirror in the median over the motors
+#: s: by how much a latency may be off, of every motor, by sensors and by the mirror
 SENSOR, MIRROR = 0.005, 0.005
+#: slots of motors that have a turn: three of the neck, whose servos are of another model than the face's
+SLOTS = 3
 #: u
 APART = 0.02
 
@@ -25,7 +27,7 @@ def test_twin_and_rig_are_near(active, bare, rig_name, tmp_path):
     if not (bare.capabilities.camera or bare.capabilities.measures):
         pytest.skip("nothing shows what this rig does")
     spec = bare.spec
-    played = program(spec, [spec.names[i] for i in slots(spec)[0]], clip=False)
+    played = program(spec, [spec.names[i] for slot in slots(spec)[:SLOTS] for i in slot], clip=False)
     sides = {}
     with Watcher(gentle=True) as watcher:
         begin = active.clock.now()
@@ -52,9 +54,9 @@ def test_twin_and_rig_are_near(active, bare, rig_name, tmp_path):
     if truth is not None and bare.capabilities.measures:
         assert np.abs(off).max() < SENSOR, off
     elif truth is not None:
-        # each by itself is as good as the camera is fast: 25 pictures a second show 4 ms
+        # a busy machine lets the emulated camera take fewer pictures, which tell times less well
         share = min(1.0, pictures / (25 * played.seconds))
-        assert abs(np.median(off)) < MIRROR / share, (off, pictures)
+        assert np.abs(off).max() < MIRROR / share, (off, pictures)
     if found.groups:
         assert all(m.clear >= CLEAR for m in found.motors if m.by == "mirror")
         assert max(g.aligned for g in found.groups) < APART

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facetwin.twin.calibration.agreement import (
@@ -197,6 +197,7 @@ def test_program_keeps_to_the_limits_and_moves_every_motor(name):
     assert len(probe(0.5, 0.0, 1.0)) == round(TURN * RATE)
 
 
+@settings(deadline=None)  # of busy machines
 @given(st.floats(-0.05, 0.15), st.floats(0.3, 2.0), st.integers(0, 1000))
 def test_delay_and_gain_of_traces(delay, gain, seed):
     rng = np.random.default_rng(seed)

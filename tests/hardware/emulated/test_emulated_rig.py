@@ -426,3 +426,29 @@ def test_the_camera_sees_the_motors_move_and_anybody_may_look():
     assert not any(alive(p) for p in pids)
     with pytest.raises(FaceTwinError, match="no emulated camera"):
         make_eye(name).open()
+
+
+# --- whose body it is --------------------------------------------------------------------------------
+
+
+def test_a_seed_is_the_same_robot_whichever_calibration_the_driver_goes_by(tmp_path):
+    from facetwin.twin.calibration.rig_file import write_rig
+
+    write_rig(tmp_path / "face26.toml", "face26", {"motor.jaw.latency": 0.03, "material.young": 80e3})
+    shipped = emulated_rig("maestro", body=3, camera=False)
+    by_another = emulated_rig("maestro", body=3, camera=False, table=tmp_path / "face26.toml")
+    assert by_another.spec.motors[by_another.spec.index("jaw")].latency == 0.03
+    assert by_another.emulator.body == shipped.emulator.body
+    assert by_another.emulator.drawn == shipped.emulator.drawn
+    own = emulated_rig("maestro", body=3, camera=False, table=tmp_path / "face26.toml", like=by_another.spec)
+    assert own.emulator.body != shipped.emulator.body
+    exact = emulated_rig("maestro", body=0, camera=False, table=tmp_path / "face26.toml")
+    assert exact.emulator.body == by_another.spec
+
+
+def test_what_a_body_cannot_be_drawn_from():
+    with pytest.raises(UsageError, match="other motors"):
+        emulated_rig("maestro", camera=False, like="emo23")
+    with pytest.raises(UsageError, match="the fast skin has learned one body"):
+        emulated_rig("maestro", body=1, solver="fast")
+    assert emulated_rig("maestro", body=0, solver="fast").status.state == CLOSED
