@@ -146,7 +146,7 @@ class ActionController:
 
     Attributes
     ----------
-    ahead : int, 1 picture; for sound 1 and the speech model's look-ahead
+    ahead : int, 1 picture; for sound as many as the speech model looks ahead
     sidecar : dict, where the weights come from and what they scored
     """
 
@@ -160,7 +160,7 @@ class ActionController:
         self.ahead = 1
         if self.inputs == "speech":
             self.speech = speech or SpeechModel.load(LOOKAHEAD)
-            self.ahead += self.speech.shape.ahead
+            self.ahead = self.speech.shape.ahead  # a picture brings the sound up to the next one
         mouth = np.concatenate([spec.group("jaw"), spec.group("lips")])
         still = np.setdiff1d(np.arange(spec.size), mouth)
         low, high = (np.array(side, np.float32) for side in spec.soft_limits)

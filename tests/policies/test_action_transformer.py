@@ -216,8 +216,24 @@ def test_lessons_by_reference_lower_what_they_weigh():
 
     with torch.no_grad():
         before = error(start)
-    options = action_train.Training(steps=40, unroll=(3,), batch=16, rate=3e-3, references=1.0)
+    options = action_train.Training(steps=25, unroll=(3,), batch=16, rate=3e-3, references=1.0)
     net = action_train.train(
         SPEC, babble, lessons, inputs="speech", self_image=None, options=options, start=start
     )
     assert error(net) < 0.8 * before
+
+
+def test_the_speech_variant_hears_and_streams():
+    torch.manual_seed(0)
+    one = ActionController(SPEC, ActionNet(ActionShape("speech", **SMALL)), SIDE)
+    sound = (0.1 * np.random.default_rng(0).normal(size=640 * 15)).astype(np.float32)
+    said = ReferenceClip("said", np.repeat(rest_face()[None], 15, 0), samples=sound)
+    whole, stream, pieces = one.commands(said), one.stream(), []
+    for at in range(15):
+        pieces.append(stream.push(said[at : at + 1]))
+        assert sum(map(len, pieces)) <= max(0, at + 1 - one.ahead)
+    pieces.append(stream.finish())
+    assert whole.shape == (15, 26)
+    assert np.allclose(np.concatenate(pieces), whole, atol=1e-4)
+    with pytest.raises(FaceTwinError, match="without samples"):
+        one.commands(clip())
