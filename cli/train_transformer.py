@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from facetwin.policies.action_train import Lessons
+    from facetwin.policies.action_transformer import ActionNet
     from facetwin.policies.controllers import ReferenceClip
     from facetwin.policies.dataset import Clip
     from facetwin.policies.image_self import ImageSelf
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from facetwin.twin.spec import RigSpec
 
 LICENCE = "Apache-2.0; GRID audiovisual sentence corpus (Cooke et al. 2006), CC BY 4.0, where it was used"
-DREAMING = 4000  # steps of the self-model of pictures
+DREAMING = 3000  # steps of the self-model of pictures
 PILE = 16  # clips that the gradient inverse takes at once
 
 
@@ -58,6 +59,8 @@ class TrainTransformer:
     """ways more that the self-model of pictures imagines"""
     steps: int = 3000
     """lessons"""
+    start: Path | None = None
+    """weights to go on from, also of another VAE"""
     cache: Path = Path(".cache/action")
     """where filmed babble is kept"""
     seed: int = 0
@@ -90,7 +93,7 @@ def run(options: TrainTransformer) -> int:
     with Progress("training the transformer", total=options.steps) as bar:
         net = action_train.train(
             spec, course.babble, course.references, inputs=options.inputs, self_image=course.self_image,
-            options=settings, progress=bar.advance,
+            options=settings, start=_start(options), progress=bar.advance,
         )  # fmt: skip
     errors = action_train.command_errors(net, course.test, spec)
     ratio = errors["free rollout"] / errors["teacher-forced"]
@@ -111,6 +114,19 @@ def run(options: TrainTransformer) -> int:
     print(f"  free rollout / teacher-forced   {ratio:8.3f}")
     print(f"wrote {path}")
     return 0
+
+
+def _start(options: TrainTransformer) -> ActionNet | None:
+    from facetwin.policies.action_transformer import restore
+    from facetwin.policies.weights import load_weights
+
+    if options.start is None:
+        return None
+    net = restore(*load_weights(options.start), options.start)
+    if net.shape.inputs != options.inputs:
+        raise UsageError("a transformer of another input", where=options.start, found=net.shape.inputs,
+                         expected=options.inputs)  # fmt: skip
+    return net
 
 
 @dataclass(frozen=True)
@@ -148,7 +164,7 @@ def _by_pictures(
                 folder, spec, count, spoken=spoken, bodies=bodies, seed=seed, progress=bar.advance
             )
         with Progress(f"encoding {name}", total=count, unit="ways") as bar:
-            return action_data.read(folder, vae, count, bar.advance)
+            return action_data.read(folder, vae, count, vae_hash(encoder), bar.advance)
 
     lived, check, test = filmed("own", options.ways, 0, options.seed).split()
     with Progress("learning what commands look like", total=DREAMING) as bar:

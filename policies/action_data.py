@@ -202,8 +202,13 @@ def feel(
     return join(parts)
 
 
-def read(folder: Path, vae: Vae, count: int, progress: Callable[[int], None] = lambda _: None) -> ActionData:
-    """Filmed ways, the first `count` of a folder, as this VAE sees them."""
+def read(
+    folder: Path, vae: Vae, count: int, whose: str = "", progress: Callable[[int], None] = lambda _: None
+) -> ActionData:
+    """Filmed ways, the first `count` of a folder, as this VAE sees them.
+
+    With `whose`, the hash of its weights, latents are kept beside the film.
+    """
     paths = sorted(folder.glob("shard-*.safetensors"))[: -(-count // SHARD)]
     if not paths:
         raise UsageError("no filmed babble", where=folder, hint="facetwin train transformer films it first")
@@ -212,9 +217,16 @@ def read(folder: Path, vae: Vae, count: int, progress: Callable[[int], None] = l
         try:
             arrays = load_file(path)
             crops = arrays.pop("crops")
-            latents = vae.encode(crops.reshape(-1, *crops.shape[2:])).reshape(*crops.shape[:2], -1)
+            kept = path.with_name(f"{path.stem}-{whose[:12]}.npy")
+            if whose and kept.exists():
+                latents = np.load(kept)
+            else:
+                latents = vae.encode(crops.reshape(-1, *crops.shape[2:])).reshape(*crops.shape[:2], -1)
+                if whose:
+                    np.save(part := kept.with_name(f"part-{kept.name}"), latents)
+                    part.replace(kept)
             parts.append(ActionData(latents=latents, **arrays))
-        except (SafetensorError, OSError, KeyError, TypeError) as why:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as why:
             raise FaceTwinError("filmed babble does not open", where=path, found=str(why),
                                 hint="delete it and run again") from None  # fmt: skip
         progress(len(parts[-1]))

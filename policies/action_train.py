@@ -111,11 +111,11 @@ def train(
     start: ActionNet | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> ActionNet:
-    """A net of these lessons; `start` goes on from another one."""
+    """A net of these lessons; `start` goes on from another one, also one of another encoder."""
     torch.manual_seed(options.seed)
     net = start or ActionNet(ActionShape(inputs, spec.size))
     net.train().requires_grad_(True)
-    if start is None:
+    if start is None or inputs == "latents":  # another encoder has another spread
         flat = babble.shown.flatten(0, 1)
         net.mean.copy_(flat.mean(0))
         net.scale.copy_(flat.std(0).clamp_min(1e-4))
