@@ -28,6 +28,9 @@ NEEDED = ("vae_face26", "transformer_latents_face26")
         (["--clips", "-1"], "clips"),
         (["--draws", "1"], "draws"),
         (["--rig", "nothing:"], "nothing"),
+        (["--weights", "magic=x"], "vae=FILE"),
+        (["--weights", "vae=/nowhere.safetensors"], "no such file"),
+        (["--languages", "xx", "--rig", "sim:emo23"], "VAE"),
     ],
 )
 def test_what_is_asked_wrongly_says_so_in_one_line(tmp_path, capsys, arguments, told):

@@ -197,12 +197,12 @@ def test_verdicts_say_met_and_missed():
     whole = table(sums, draws=200, seed=0)
     told = {one.what: one for one in verdicts(sums, whole, draws=200, seed=0)}
     assert told["latent distance, transformer / frozen best face"].met
-    assert told["rank on D-P"].met
-    assert told["VAE and transformer, one core"].met  # 2 ms a frame
+    assert told["rank of transformer on D-P"].met
+    assert told["transformer, one core"].met  # 2 ms a frame
     swapped = {**sums, "transformer": sums["frozen"], "frozen": sums["transformer"]}
     told = {one.what: one for one in verdicts(swapped, table(swapped, draws=200, seed=0), draws=200, seed=0)}
     assert told["latent distance, transformer / frozen best face"].met is False
-    assert told["rank on D-P"].met is False
+    assert told["rank of transformer on D-P"].met is False
     assert not verdicts({"random": sums["random"]}, whole, draws=200, seed=0)
 
 
