@@ -167,8 +167,11 @@ def _by_pictures(
             return action_data.read(folder, vae, count, vae_hash(encoder), bar.advance)
 
     lived, check, test = filmed("own", options.ways, 0, options.seed).split()
-    with Progress("learning what commands look like", total=DREAMING) as bar:
-        known = image_self.fit(lived, check, steps=DREAMING, seed=options.seed, progress=bar.advance)
+    kept = options.cache / f"self-{vae_hash(encoder)[:12]}-{options.ways}-{options.seed}.safetensors"
+    if not kept.exists():
+        with Progress("learning what commands look like", total=DREAMING) as bar:
+            image_self.fit(lived, check, steps=DREAMING, seed=options.seed, progress=bar.advance).save(kept)
+    known = image_self.Fitted.load(kept)
     parts = [lived]
     if options.dreams:
         parts.append(image_self.dream(known, spec, options.dreams, spoken=spoken, seed=options.seed + 2))

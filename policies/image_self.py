@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
 from facetwin.policies.action_data import ActionData, ways
@@ -60,6 +62,24 @@ class Fitted:
     latents: float
     points: float
     residuals: NDArray[np.float32]
+
+    def save(self, path: Path) -> None:
+        """Keep it; a killed run leaves no half of it under this name."""
+        tensors = {f"net.{k}": v.numpy() for k, v in self.net.state_dict().items()}
+        errors = np.array([self.latents, self.points])
+        part = path.with_name(path.name + ".part")
+        save_file({**tensors, "errors": errors, "residuals": np.ascontiguousarray(self.residuals)}, part)
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Fitted:
+        """What `save` kept."""
+        tensors = load_file(path)
+        state = {k[4:]: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("net.")}
+        net = ImageSelf(state["body.0.weight"].shape[1], state["body.0.weight"].shape[0])
+        net.load_state_dict(state)
+        latents, points = map(float, tensors["errors"])
+        return cls(net.eval().requires_grad_(False), latents, points, tensors["residuals"])
 
 
 def fit(

@@ -178,10 +178,14 @@ def toy_babble(ways_, pictures, seed):
                       np.zeros(ways_, np.int64), np.zeros(ways_, np.int64))  # fmt: skip
 
 
-def test_training_learns_and_its_rollout_holds():
+def test_training_learns_and_its_rollout_holds(tmp_path):
     babble, unseen = toy_babble(80, 24, 0), toy_babble(20, 24, 1)
     known = image_self.fit(babble, unseen, steps=120, batch=128)
     assert known.latents < 0.5
+    known.save(tmp_path / "self.safetensors")
+    again = image_self.Fitted.load(tmp_path / "self.safetensors")
+    rows = torch.from_numpy(unseen.commands[0])
+    assert torch.equal(again.net(rows)[0], known.net(rows)[0])
     rest = np.zeros((63, 2), np.float32)
     lessons = action_train.babble_lessons(babble, "latents", rest)
     options = action_train.Training(steps=60, unroll=(1, 3), batch=32, rate=3e-3)
