@@ -113,7 +113,7 @@ def adapt(
     weight = np.where(np.minimum(before[1][ok], after[1][ok]) < NEAR, 3.0, 1.0)
     ridge, held = _choose(hidden, goal, weight)
     more = _ridge(hidden, goal, weight, ridge)  # (513, 227)
-    last = net.body[-1]
+    last: torch.nn.Linear = net.body[-1]  # type: ignore[assignment]
     with torch.no_grad():
         last.weight += torch.from_numpy(more[:-1].T.astype(np.float32))
         last.bias += torch.from_numpy(more[-1].astype(np.float32))
