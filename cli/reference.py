@@ -35,6 +35,8 @@ class MakeReference:
     """Weights for latents; default: those that ship, if any."""
     size: int = 480
     """Side of the pictures, px."""
+    mark: bool = True
+    """Write a small "synthetic" into the video."""
     limit: float = 60.0
     """At most so much of it, s."""
     json: bool = False
@@ -43,6 +45,7 @@ class MakeReference:
 
 def run(options: MakeReference) -> int:
     """Make the reference and say where it is."""
+    from facetwin.cli.spoken import marked
     from facetwin.policies.reference_video import FPS, Wish, closures, make_reference, pictures, wish_of
     from facetwin.policies.speech import SpeechModel
     from facetwin.policies.video import VideoWriter
@@ -65,7 +68,7 @@ def run(options: MakeReference) -> int:
         Progress("drawing", total=count, unit="pictures") as bar,
     ):
         for picture in pictures(reference, spec, options.size):
-            film.write(picture)
+            film.write(marked(picture) if options.mark else picture)
             bar.advance()
     with VideoWriter(out / "lips.mp4", FPS, (128, 128), **told) as film:
         for crop in reference.views.crops:

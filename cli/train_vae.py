@@ -92,7 +92,8 @@ def run(options: TrainVae) -> int:
     sources = {k: int((data["train"].kind == i).sum()) for i, k in enumerate(_sources())}
     vae = finish(work, data["held"], {
         "model": "vae", "rig": spec.name, "rig_hash": spec.hash,
-        "data": f"{len(data['train'])} babbled crops of the simulated mirror, by source: {sources}",
+        "data": f"{len(data['train'])} babbled crops of the simulated mirror, by source: {sources}"
+        + (f"; speech: commands in {options.speech.name}" if options.speech else ""),
         "licence": "Apache-2.0", **provenance(), "seed": options.seed, "perceptual": judged_by,
         "last": {k: round(v, 5) for k, v in last.items()},
         "distance": "root mean square over active dimensions, in standard deviations over held-out babble",

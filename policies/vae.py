@@ -53,7 +53,8 @@ class Block(nn.Module):
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
         return x + self.second(F.relu(self.first(F.relu(x))))
 
 
@@ -79,7 +80,8 @@ class Convolutions(nn.Module):
             out.append(x)
         return out
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 48, 32, 32) to (B, out)."""
         return self.last(F.relu(self.features(x)[-1]).flatten(1))
 
 
@@ -93,7 +95,8 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.rest.last.weight)
         nn.init.zeros_(self.rest.last.bias)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 48, 32, 32) to (B, 32)."""
         straight = self.linear(small(x))  # (B, 16)
         return self.rest(x) + torch.cat([straight, torch.zeros_like(straight)], 1)
 
@@ -115,7 +118,8 @@ class Decoder(nn.Module):
         self.register_buffer("basis", torch.zeros(LATENT, 12, SIZE // FOLD, SIZE // FOLD))
         self.wide = d
 
-    def forward(self, z: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, 16) to (B, 48, 32, 32)."""
         x = self.first(z).view(-1, self.wide, 4, 4).contiguous(memory_format=torch.channels_last)
         x = self.blocks[0](x)
         for up, block in zip(self.ups, [*list(self.blocks)[1:], nn.Identity()]):

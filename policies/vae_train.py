@@ -75,7 +75,8 @@ class Reader(nn.Module):
         self.net = Convolutions(80 + 1 + motors)
         self.scales = [1.0, 1.0, 1.0]
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 48, 32, 32) to (B, 107)."""
         return self.net(x)
 
     def settle(self, x: Tensor) -> None:
