@@ -25,7 +25,7 @@ class TrainSync:
     """Datasets, as facetwin track or facetwin synth write them."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Weights to write; default: the shipped ones."""
-    epochs: int = 40
+    epochs: int = 25
     held: int = 40
     """Clips of each dataset that are only scored."""
     source: str = ""

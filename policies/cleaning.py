@@ -58,7 +58,7 @@ class Limits:
     """Longest clip, s: it is held in memory."""
     offset: float = 300.0
     """Largest offset between sound and lips, ms, that is corrected."""
-    confidence: float = 0.5
+    confidence: float = 0.35
     """Least confidence in that offset, 0 to 1: below it the sound may be another one's."""
 
     def __post_init__(self) -> None:

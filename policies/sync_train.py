@@ -28,7 +28,7 @@ PITCHES = (0.8, 1.0, 1.25)
 class Training:
     """Options of a training run."""
 
-    epochs: int = 40
+    epochs: int = 25
     batch: int = 32
     seconds: float = 2.2
     """Length of what a step hears of a clip."""
