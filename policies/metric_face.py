@@ -114,7 +114,7 @@ def metric_face(points: ArrayLike) -> tuple[NDArray[np.float32], Head]:
 
 
 def screen_face(face: ArrayLike, head: Head) -> NDArray[np.float32]:
-    """The way back: a metric face in its head's pose, as the camera saw it, float32 [shape=(T, 478, 3), px]."""
+    """The way back: a metric face in its head's pose, as it was seen, float32 [shape=(T, 478, 3), px]."""
     f = np.asarray(face, np.float64)
     seen = head.scale[:, None, None] * (f @ np.swapaxes(head.matrices(), 1, 2)) + head.translation[:, None]
     return (seen * (1.0, -1.0, -1.0)).astype(np.float32)
