@@ -44,7 +44,10 @@ def main() -> None:
     parser.add_argument("--bodies", type=int, default=4)
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument(
-        "--weights", nargs="*", default=[], help="NAME=FILE of further transformers (latents)"
+        "--weights",
+        nargs="*",
+        default=[],
+        help="NAME=FILE of further transformers; with speech in NAME, from sound",
     )
     parser.add_argument("--vae", type=Path, help="other weights of the VAE")
     parser.add_argument("--data", type=Path, help="dataset of tracked people")
@@ -72,7 +75,8 @@ def main() -> None:
     told = answers(names, ideals, spec, vae, bank, options.seed)
     for text in options.weights:
         name, _, file = text.partition("=")
-        other = ActionController.load(spec, file)
+        inputs = "speech" if "speech" in name else "latents"
+        other = ActionController.load(spec, file, inputs=inputs)
         told[name] = [Answer(other.commands(one.reference), float("nan")) for one in ideals]
 
     def played(body: RigSpec | None, name: str) -> dict[str, list[Shown]]:

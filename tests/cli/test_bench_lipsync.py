@@ -140,3 +140,31 @@ def test_a_tiny_run_says_all_and_goes_on_where_it_was(tmp_path, capsys):
             k: v for k, v in again["methods"][name].items() if k != "compute"
         }
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
+
+
+@pytest.mark.slow
+def test_both_eyes_see_the_same_lips_of_the_twin():
+    from contextlib import ExitStack
+
+    from facetwin.cli.recapture import open_eye
+    from facetwin.hardware.names import open_rig
+    from facetwin.twin.landmarks import opening
+
+    with ExitStack() as stack:
+        rig = stack.enter_context(open_rig("sim:?solver=fast&renderer=fast"))
+        rows = np.repeat(rig.spec.rest[None].astype(np.float32), 12, 0)
+        rows[4:, rig.spec.index("jaw")] = 0.5
+        rig.activate()
+        told = [open_eye(way, rig, stack).watch(rig, rows, None, 3) for way in ("tracker", "geometry")]
+    tracked, known = told
+    assert len(tracked) == len(known) == 12
+    assert np.array_equal(tracked.sent, known.sent)
+    assert np.allclose(tracked.seen.gap, known.seen.gap, atol=1e-4)
+    assert known.seen.gap[-1] > known.seen.gap[0] + 3
+    for take in told:
+        shown = opening(take.seen.faces())
+        assert shown[-1] > shown[0] + 0.05
+    apart = np.abs(tracked.crops.astype(float) - known.crops).mean((1, 2, 3))
+    assert apart.max() < 12  # noise, and a crop a little off
+    with pytest.raises(UsageError, match="tracker or geometry"):
+        open_eye("smell", rig, stack)
