@@ -307,7 +307,8 @@ def slit(shown: NDArray[np.floating], own: NDArray[np.uint8], gap: NDArray[np.fl
         if rows.any():
             out[f"{name}: crop"] = float(truth[rows].mean())
             out[f"{name}: decoded"] = float(told[rows].mean())
-    out["correlation"] = float(np.corrcoef(truth, told)[0, 1])
+    if min(truth.std(), told.std()) > 0:
+        out["correlation"] = float(np.corrcoef(truth, told)[0, 1])
     return out
 
 
