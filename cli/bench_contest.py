@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -163,7 +164,10 @@ def answers(
     seed: int,
     weights: Mapping[str, Path] | None = None,
 ) -> dict[str, list[Answer]]:
-    """Commands of each method that moves, for each clip; `weights`: files of other transformers by method."""
+    """Commands of each method that moves, for each clip; `weights`: files of other transformers by method.
+
+    A learned method whose weights do not ship for this rig is left out, with a line on stderr.
+    """
     weights = weights or {}
     references = [one.reference for one in ideals]
     out: dict[str, list[Answer]] = {}
@@ -176,7 +180,12 @@ def answers(
 
         for name in moving:
             if name in LEARNED:
-                answer(name, learned(name, spec, weights))
+                try:
+                    one = learned(name, spec, weights)
+                except UsageError as why:  # no weights ship for it: the others can still be compared
+                    print(f"facetwin: {METHODS[name]} is left out: {why}", file=sys.stderr)
+                    continue
+                answer(name, one)
         best = out.get("gradient") or out.get("inverse")
         good = (
             [a.commands for a in best]
@@ -196,7 +205,7 @@ def answers(
         for name in moving:
             if name in makers:
                 answer(name, makers[name]())
-    return {name: out[name] for name in moving}
+    return {name: out[name] for name in moving if name in out}
 
 
 def _timed(one: Controller, reference: ReferenceClip, extra: float, bar: Progress) -> Answer:
