@@ -83,6 +83,6 @@ def run(options: TrainSync) -> int:
         print(json.dumps({"weights": str(path), **sidecar}))
         return 0
     print(f"{path}: {sidecar['parameters']} weights from {len(learnt)} clips in {sidecar['minutes']} minutes")
-    for folder, row in scores.items():
-        print(f"  {folder}: " + ", ".join(f"{name} {value:g}" for name, value in row.items()))
+    for name_of, row in scores.items():
+        print(f"  {name_of}: " + ", ".join(f"{name} {value:g}" for name, value in row.items()))
     return 0
