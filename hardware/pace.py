@@ -124,7 +124,8 @@ class Pace:
     def report(self) -> Paced:
         """What it was like so far."""
         if not self._late:
-            return Paced(self.rate, 0, 0, *[0.0] * 8, priority=self._urgent.why)
+            nothing = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            return Paced(self.rate, 0, 0, *nothing, priority=self._urgent.why)
         late, period = np.array(self._late), 1 / self.rate
         work = np.array([*self._work, self.clock.now() - (self._began or 0.0)])
         missed = int((late + work > period + 1e-9).sum())

@@ -115,8 +115,8 @@ def adapt(
     more = _ridge(hidden, goal, weight, ridge)  # (513, 227)
     last: torch.nn.Linear = net.body[-1]  # type: ignore[assignment]
     with torch.no_grad():
-        last.weight += torch.from_numpy(more[:-1].T.astype(np.float32))
-        last.bias += torch.from_numpy(more[-1].astype(np.float32))
+        last.weight.add_(torch.from_numpy(more[:-1].T.astype(np.float32)))
+        last.bias.add_(torch.from_numpy(more[-1].astype(np.float32)))
 
     def far(left: Floats) -> float:
         return float(np.linalg.norm(left.reshape(-1, POINTS, 2), axis=2).mean()) * float(net.scale)

@@ -50,8 +50,8 @@ class Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for part in self.second.parameters():
+            nn.init.zeros_(part)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
@@ -113,8 +113,8 @@ class Decoder(nn.Module):
         self.ups = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in ((d, c), (c, b), (b, a)))
         self.blocks = nn.ModuleList(Block(width) for width in (d, c, b))
         self.last = nn.Conv2d(a, 3 * FOLD**2, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for part in self.last.parameters():
+            nn.init.zeros_(part)
         self.register_buffer("basis", torch.zeros(LATENT, 12, SIZE // FOLD, SIZE // FOLD))
         self.wide = d
 

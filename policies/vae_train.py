@@ -241,7 +241,7 @@ def train(work: Progressing, data: LipData, features: Features, until: int, told
         with torch.autocast("cpu", torch.bfloat16):
             picture = work.net.picture(z)
             pairs = zip(features(picture), features(own))
-            felt = sum(F.l1_loss(a.float(), b.float()) for a, b in pairs) / 3
+            felt = torch.stack([F.l1_loss(a.float(), b.float()) for a, b in pairs]).mean()
         pixel = ((picture.float() - own).abs() * weight).mean()
         kl = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
         warm = min(1.0, work.step / (0.2 * options.steps))
