@@ -105,7 +105,7 @@ def adapt(
     with torch.no_grad():
         hidden = net.body[:-1](2 * x - 1).double().numpy()  # (N, 512)
         own = net.body(2 * x - 1).double().numpy()
-    hidden = np.concatenate([hidden, np.ones((len(hidden), 1))], 1)
+    hidden = np.hstack([hidden, np.ones((len(hidden), 1))])
     face = (after[0][ok] - before[0][ok]).reshape(len(hidden), -1)  # (N, 226), u
     # the gap as such: what the table's twin says is known to the self-model, with an error of its own
     gaps = [squash(torch.from_numpy(g[1][ok])).numpy() for g in (before, after)]
