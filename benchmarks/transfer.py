@@ -139,7 +139,8 @@ def kept(
         return near[0], far[0], near[1], far[1]
 
     def share(one: tuple[float, float, float, float]) -> float:
-        return (sign * (one[3] - one[1])) / (sign * (one[2] - one[0]))
+        advantage = one[2] - one[0]
+        return (one[3] - one[1]) / advantage if sign * advantage > 0 else float("nan")
 
     clips, bodies = len(home[name]), len(away)
     whole = at(np.arange(clips), np.arange(bodies))

@@ -22,7 +22,7 @@ import tyro
 from numpy.typing import NDArray
 
 from facetwin.cli.progress import Progress
-from facetwin.cli.spoken import Person, Said, judge, marked
+from facetwin.cli.spoken import Person, Said, judge, marked, speech_weights
 from facetwin.cli.tables import print_scores
 from facetwin.twin.errors import FaceTwinError, UsageError
 
@@ -57,6 +57,9 @@ class Speak:
     """Word alignment of the recording (GRID's format), for the closure scores."""
     lookahead: int = 80
     """Sound known ahead of a picture, ms: 0, 40 or 80."""
+    talkers: str = "many"
+    """Whom the speech model has heard: many (a person and 400 synthetic voices; 80 ms only, else one) or one
+    (GRID's talker s1, whom it knows best)."""
     weights: Path | None = None
     """Other weights of the speech model."""
     size: int = 480
@@ -153,6 +156,8 @@ def _check(options: Speak) -> None:
         raise UsageError(
             "no such look-ahead", where="--lookahead", found=options.lookahead, expected="0, 40, 80"
         )
+    if options.talkers not in ("one", "many"):
+        raise UsageError("no such talkers", where="--talkers", found=options.talkers, expected="one or many")
 
 
 def _said(options: Speak, folder: Path) -> Said:
@@ -257,7 +262,7 @@ def _perform(options: Speak, said: Said, folder: Path, stack: ExitStack, started
     from facetwin.policies.video import VideoWriter
 
     torch.set_num_threads(1)  # the other core is the tracker's
-    model = SpeechModel.load(options.weights or options.lookahead)
+    model = SpeechModel.load(speech_weights(options))
     rig = SafetyLayer(make_rig(options.rig, **simulated_options(options)))
     if not rig.capabilities.harmless:
         if not options.may_move:

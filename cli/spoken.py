@@ -45,6 +45,14 @@ class Person:
     name: str
 
 
+def speech_weights(options: Speak) -> Path:
+    """The weights file that a run speaks by: the one it names, or a shipped one."""
+    from facetwin.policies.speech import SpeechModel
+
+    talkers = options.talkers if options.lookahead == 80 else "one"
+    return options.weights or SpeechModel.shipped(options.lookahead, talkers)
+
+
 def judge(
     options: Speak,
     said: Said,
@@ -91,7 +99,7 @@ def judge(
     cut = cut_by_reach(take, frames)
     info, length = said.info, max(said.info.duration, 1e-9)
     changed = (np.abs(asked - sent) > 0.005).any(1).mean()
-    weights = options.weights.name if options.weights else f"speech_{options.lookahead}ms"
+    weights = speech_weights(options).stem
     facts = {
         "said": said.text or said.name,
         "sound": f"{said.name}, {info.duration:.2f} s, {info.rate} Hz, {info.channels} channel(s)",

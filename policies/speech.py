@@ -122,9 +122,13 @@ class SpeechModel:
         return cls(shape, nets, tensors["rest"], sidecar, apc)
 
     @staticmethod
-    def shipped(lookahead: int = 80) -> Path:
-        """Path of the shipped weights of a look-ahead in ms."""
-        return assets.path("weights", f"speech_{lookahead}ms.safetensors")
+    def shipped(lookahead: int = 80, talkers: str = "one") -> Path:
+        """Path of the shipped weights of a look-ahead in ms.
+
+        `talkers`: "one" (GRID s1) or "many" (s1 and 400 synthetic voices; 80 ms only).
+        """
+        heard = {"one": "", "many": "many_"}[talkers]
+        return assets.path("weights", f"speech_{heard}{lookahead}ms.safetensors")
 
     def save(self, path: str | Path, sidecar: dict[str, Any]) -> None:
         """Write weights and sidecar."""
