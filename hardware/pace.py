@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from facetwin.hardware.clock import Clock
-from facetwin.hardware.priority import Urgent
+from facetwin.hardware.priority import Awake, Urgent
 from facetwin.twin.errors import UsageError
 
 
@@ -36,6 +36,8 @@ class Paced:
         Median lateness in the last tenth less that in the first.
     priority : str
         "real-time", "ordinary", or "ordinary: WHY".
+    awake : bool
+        Whether cores were kept from sleeping between ticks.
     """
 
     rate: float
@@ -50,6 +52,7 @@ class Paced:
     work_max: float
     drift: float
     priority: str = "ordinary"
+    awake: bool = False
 
     @property
     def share_missed(self) -> float:
@@ -66,7 +69,7 @@ class Paced:
             f"({100 * self.share_missed:.3f} %); "
             f"late {ms(self.late_p50, self.late_p99, self.late_max)}; "
             f"work {ms(self.work_p50, self.work_p99, self.work_max)}; drift {1e3 * self.drift:.3f} ms; "
-            f"priority {self.priority}"
+            f"priority {self.priority}{', cores kept awake' if self.awake else ''}"
         )
 
 
@@ -80,7 +83,8 @@ class Pace:
     start : float, s, optional
         Time of deadline 0 on the clock; by default now, or when the context is entered.
     urgent : bool
-        Ask for real-time priority while the context is entered (`facetwin.hardware.priority`).
+        Ask for real-time priority and cores that stay awake while the context is entered
+        (`facetwin.hardware.priority`).
 
     As a context it gives a real loop's thread real-time priority, where that is allowed, and keeps the
     garbage collector off: a full collection takes tens of ms with torch loaded. What is dropped in cycles
@@ -105,6 +109,7 @@ class Pace:
         self._began: float | None = None
         self._collecting = False
         self._urgent = Urgent(wanted=urgent and not clock.simulated)
+        self._awake = Awake(wanted=urgent and not clock.simulated)
 
     def due(self, tick: int) -> float:
         """Time of a deadline on the clock, s."""
@@ -125,7 +130,7 @@ class Pace:
         """What it was like so far."""
         if not self._late:
             nothing = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-            return Paced(self.rate, 0, 0, *nothing, priority=self._urgent.why)
+            return Paced(self.rate, 0, 0, *nothing, priority=self._urgent.why, awake=self._awake.granted)
         late, period = np.array(self._late), 1 / self.rate
         work = np.array([*self._work, self.clock.now() - (self._began or 0.0)])
         missed = int((late + work > period + 1e-9).sum())
@@ -135,6 +140,7 @@ class Pace:
         return Paced(
             self.rate, len(late), missed, float(a[0]), float(a[1]), float(a[2]), float(late[-1]),
             float(b[0]), float(b[1]), float(b[2]), drift, self._urgent.why,
+            self._awake.granted,
         )  # fmt: skip
 
     def __enter__(self) -> Pace:
@@ -144,6 +150,7 @@ class Pace:
             gc.freeze()
             gc.disable()
         self._urgent.__enter__()
+        self._awake.__enter__()
         if self._given is None and not self.tick:
             self.start = self.clock.now()
         return self
@@ -151,6 +158,7 @@ class Pace:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._awake.__exit__(kind, value, trace)
         self._urgent.__exit__(kind, value, trace)
         if self._collecting:
             gc.enable()

@@ -14,7 +14,7 @@ import pytest
 from facetwin.hardware import priority
 from facetwin.hardware.clock import RealClock, SimClock
 from facetwin.hardware.pace import Pace
-from facetwin.hardware.priority import LOOP, Urgent
+from facetwin.hardware.priority import LOOP, Awake, Urgent
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="no such call here")
 
@@ -96,6 +96,36 @@ def test_pace_is_urgent_while_entered_and_reports_it(allowed):
         pace.wait()
         assert policy() == before
         assert pace.report().priority == "ordinary"
+
+
+def test_cores_stay_awake_while_entered(monkeypatch, tmp_path):
+    asked = tmp_path / "cpu_dma_latency"
+    asked.touch()
+    monkeypatch.setattr(priority, "LATENCY", str(asked))
+    with Pace(RealClock(), 500.0) as pace:
+        pace.wait()
+        assert asked.read_bytes() == bytes(4)  # 0 us, as the kernel reads it
+        held = pace._awake._file
+        os.fstat(held)
+        assert pace.report().awake
+    with pytest.raises(OSError, match=r"[Bb]ad file"):
+        os.fstat(held)  # closed: the kernel forgets what was asked
+    assert "cores kept awake" in str(pace.report())
+    asked.write_bytes(b"")
+    for clock, urgent in ((RealClock(), False), (SimClock(), True)):
+        with Pace(clock, 500.0, urgent=urgent) as pace:
+            pace.wait()
+            assert not pace.report().awake
+    assert asked.read_bytes() == b""
+
+
+def test_where_cores_may_not_be_kept_awake(monkeypatch, tmp_path):
+    monkeypatch.setattr(priority, "LATENCY", str(tmp_path / "none"))
+    with Awake() as awake, Pace(RealClock(), 500.0) as pace:
+        pace.wait()
+        assert not awake.granted
+        assert not pace.report().awake
+    assert "awake" not in str(pace.report())
 
 
 @linux
