@@ -40,6 +40,8 @@ class Synth:
     """Own texts: a line a text, or language, tab, text."""
     made_up: float = 0.5
     """Share of texts that are words in any order."""
+    invented: float = 0.0
+    """Share of the words of such texts that no language has, spelt as its words are: endlessly many."""
     film: Path | None = None
     """Folder for a video of every clip, too: another person's face, drawn, with the sound."""
     size: int = 384
@@ -63,8 +65,9 @@ def run(options: Synth) -> int:
         raise UsageError("is a file", where="--film", found=str(options.film), expected="a folder")
     if not 64 <= options.size <= 2160:
         raise UsageError("no such size", where="--size", found=options.size, expected="64 to 2160 px")
-    if not 0 <= options.made_up <= 1:
-        raise UsageError("no such share", where="--made-up", found=options.made_up, expected="0 to 1")
+    for name, share in (("--made-up", options.made_up), ("--invented", options.invented)):
+        if not 0 <= share <= 1:
+            raise UsageError("no such share", where=name, found=share, expected="0 to 1")
     texts = synthetic.read_texts(options.texts, languages) if options.texts else None
     for language in languages:
         synthetic.check_voice(language)

@@ -48,6 +48,8 @@ class TrainSpeech:
     """Share of sequences that are noise, music, breath or nothing: for them the face must rest."""
     augment: float = 0.8
     """How much voice, room, noise, level and tempo are changed, 0 to 1."""
+    sounds: float = 0.0
+    """Weight of telling which sound is said, from clips that know it (conv); the weights stay as many."""
     start: Path | None = None
     """Weights to begin with, of the same kind and sizes."""
     rate: float = 2.5e-3
@@ -91,13 +93,16 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
         raise UsageError(
             "bad share", where="train speech", found=options.share, expected=f"{len(options.data)} above 0"
         )
+    if not 0 <= options.sounds <= 100:
+        raise UsageError("bad sounds", where="train speech", found=options.sounds, expected="0 to 100")
     shape = Shape(
         options.lookahead, options.members, options.hidden, options.layers, net=options.net, leveled=True
     )
     torch.set_num_threads(1)
     training = Training(
         epochs=options.epochs, seconds=60 * options.minutes, batch=options.batch, dropout=options.dropout,
-        silence=options.silence, augment=options.augment, rate=options.rate, seed=options.seed,
+        silence=options.silence, sounds=options.sounds,
+        augment=options.augment, rate=options.rate, seed=options.seed,
     )  # fmt: skip
     start = SpeechModel.load(options.start) if options.start else None
     datasets = [load_clips(folder, options.limit) for folder in options.data]

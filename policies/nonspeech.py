@@ -98,6 +98,85 @@ def drums(random: np.random.Generator, n: int) -> NDArray[np.floating]:
     return out[:n]
 
 
+def pipes(random: np.random.Generator, n: int) -> NDArray[np.floating]:
+    """Flute, clarinet, organ: held notes of any scale with breath, most without vibrato, slurred or not."""
+    out, at, root = np.zeros(n), 0, float(random.uniform(90, 700))
+    odd, bright = random.random() < 0.4, float(random.uniform(0.9, 2.5))
+    shake, rate = float(random.choice([0, 0, 0.004, 0.012])), float(random.uniform(4, 7.5))
+    while at < n:
+        size = min(int(random.uniform(0.12, 1.5) * RATE), n - at)
+        t = np.arange(size) / RATE
+        tone = root * 2 ** (int(random.integers(-7, 13)) / 12)
+        slide = 1 + random.normal(0, 0.03) * np.exp(-t * 12)
+        phase = 2 * np.pi * np.cumsum(tone * slide * (1 + shake * np.sin(2 * np.pi * rate * t))) / RATE
+        parts = range(1, min(16, int(7000 / tone)) + 1, 2 if odd else 1)
+        edge = np.minimum(1, np.minimum(t, t[::-1]) / float(random.uniform(0.01, 0.12)))
+        breathy = random.uniform(0, 0.15) * _coloured(random, size, -0.3)
+        out[at : at + size] = edge * (sum(np.sin(k * phase + k) / k**bright for k in parts) + breathy)
+        at += size + int((random.random() < 0.3) * random.uniform(0.05, 0.6) * RATE)
+    return out
+
+
+def whistle(random: np.random.Generator, n: int) -> NDArray[np.floating]:
+    """Someone whistles, brakes squeal: one tone that wanders by itself, now and then none."""
+    knots = max(4, int(n / RATE * random.uniform(1, 8)))
+    wander = np.cumsum(random.normal(0, random.uniform(0.03, 0.35), knots))
+    tone = random.uniform(250, 3000) * 2 ** np.clip(
+        np.interp(np.linspace(0, knots - 1, n), range(knots), wander), -2, 1.3
+    )
+    loud = np.interp(
+        np.linspace(0, knots - 1, n),
+        range(knots),
+        (random.random(knots) < 0.75) * random.uniform(0.3, 1, knots),
+    )
+    phase = 2 * np.pi * np.cumsum(tone) / RATE
+    return loud * (np.sin(phase) + random.uniform(0, 0.5) * np.sin(2 * phase)) + 0.003 * _coloured(
+        random, n, 0
+    )
+
+
+def crackle(random: np.random.Generator, n: int) -> NDArray[np.floating]:
+    """Fire, a gramophone, gravel: pops that ring, from one to a thousand a second."""
+    hits = random.random(n) < 10 ** random.uniform(0, 3) / RATE
+    pops = np.where(hits, random.standard_normal(n) * random.exponential(1, n) ** 2, 0)
+    t = np.arange(int(random.uniform(0.003, 0.05) * RATE)) / RATE
+    ring = np.exp(-t * random.uniform(100, 800)) * np.sin(
+        2 * np.pi * random.uniform(200, 6500) * t + random.uniform(0, 6.3)
+    )
+    return np.convolve(pops, ring)[:n] + random.uniform(0, 0.05) * _coloured(random, n, -0.7)
+
+
+def bells(random: np.random.Generator, n: int) -> NDArray[np.floating]:
+    """Bells, glasses, alarms: struck tones whose partials are no harmonics, some again and again."""
+    out, at = np.zeros(n + 3 * RATE), int(random.uniform(0, 0.5) * RATE)
+    again, tone = random.random() < 0.4, float(random.uniform(250, 3500))
+    while at < n:
+        t = np.arange(int(random.uniform(0.1, 3) * RATE)) / RATE
+        struck = np.zeros(len(t))
+        for ratio in (1, *random.uniform(1.2, 6, int(random.integers(1, 7)))):
+            if tone * ratio < 7500:
+                struck += (
+                    random.uniform(0.1, 1)
+                    * np.exp(-t * random.uniform(2, 15) * ratio)
+                    * np.sin(2 * np.pi * tone * ratio * t)
+                )
+        out[at : at + len(t)] += struck * random.uniform(0.3, 1)
+        at += int((0.25 if again else random.uniform(0.08, 1.2)) * RATE)
+        tone = tone if again else float(random.uniform(250, 3500))
+    return out[:n]
+
+
+def traffic(random: np.random.Generator, n: int) -> NDArray[np.floating]:
+    """Cars, wind, surf: noise that swells and changes colour within seconds."""
+    knots = max(4, int(n / RATE * random.uniform(0.3, 4)))
+    at = np.linspace(0, knots - 1, n)
+    out = np.zeros(n)
+    for _ in range(int(random.integers(1, 4))):
+        swell = np.interp(at, range(knots), random.exponential(1, knots))
+        out += swell * _band(random, n, float(10 ** random.uniform(2, 3.7)), float(random.uniform(0.3, 2)))
+    return out
+
+
 def song(random: np.random.Generator, n: int) -> NDArray[np.floating]:
     """Chords with a beat."""
     return chords(random, n) + random.uniform(0.3, 1) * drums(random, n)
@@ -149,7 +228,7 @@ def strings(random: np.random.Generator, n: int) -> NDArray[np.floating]:
 
 TRAINING: dict[str, Maker] = {
     "noise": noise, "hum": hum, "clicks": clicks, "breath": breath, "chords": chords, "drums": drums,
-    "song": song,
+    "song": song, "pipes": pipes, "whistle": whistle, "crackle": crackle, "bells": bells, "traffic": traffic,
 }  # fmt: skip
 UNHEARD: dict[str, Maker] = {"siren": siren, "birds": birds, "rain": rain, "strings": strings}
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from facetwin.policies import augment, logmel, nonspeech
 from facetwin.policies.dataset import Clip
 from facetwin.policies.speech_shape import POINTS, ROWS, STEP, Shape
+from facetwin.policies.visemes_table import spoken
 from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.landmarks import indices, opening
 
@@ -26,6 +27,9 @@ QUIET = -45.0
 #: a talker of a dataset with so few of them is also heard with other pitches
 FEW = 4
 PITCHES = (0.85, 1.18)
+
+#: sounds of each kind without speech that training draws from
+BANK = 24
 
 Floats = NDArray[np.float32]
 
@@ -38,6 +42,7 @@ class Material:
     ----------
     rows : per clip its voices, each log-mel float32 [shape=(R, 80), dB]
     targets : per clip float32 [shape=(T, 63, 2), u]; seen : float32 [shape=(T,)], 0 or 1
+    spoken : per clip int64 [shape=(T,)], the sound of each picture (`visemes_table.spoken`), -1 unknown
     talker : intp [shape=(clips,)]; dataset : intp [shape=(talkers,)]
     rests : float32 [shape=(talkers, 63, 2), u]; openings : float32 [shape=(talkers,), u], at rest
     """
@@ -45,6 +50,7 @@ class Material:
     rows: list[list[Tensor]]
     targets: list[Tensor]
     seen: list[Tensor]
+    spoken: list[Tensor]
     talker: NDArray[np.intp]
     dataset: NDArray[np.intp]
     rests: Tensor
@@ -62,8 +68,8 @@ class Material:
         """Some of the clips."""
         rows = [self.rows[k] for k in chosen]
         targets, seen = [self.targets[k] for k in chosen], [self.seen[k] for k in chosen]
-        talker = self.talker[np.asarray(chosen, np.intp)]
-        return Material(rows, targets, seen, talker, self.dataset, self.rests, self.openings)
+        said, talker = [self.spoken[k] for k in chosen], self.talker[np.asarray(chosen, np.intp)]
+        return Material(rows, targets, seen, said, talker, self.dataset, self.rests, self.openings)
 
 
 def rest_face(clips: Sequence[Clip]) -> Floats:
@@ -109,7 +115,7 @@ def prepare(
 ) -> Material:
     """Log-mel and displacement of datasets, each talker's from his own rest; `voices`: other pitches too."""
     ids = indices("speech63")
-    rows, targets, seen, talker, dataset = [], [], [], [], []
+    rows, targets, seen, said, talker, dataset = [], [], [], [], [], []
     rests: list[Floats] = []
     for number, clips in enumerate(datasets):
         talkers = by_talker(clips)
@@ -125,6 +131,8 @@ def prepare(
                 rows.append([torch.from_numpy(each) for each in heard])
                 targets.append(torch.from_numpy(clip.landmarks[:, ids, :2] - rest[ids, :2]))
                 seen.append(torch.from_numpy(clip.seen.astype(np.float32)))
+                known = clip.phonemes is not None
+                said.append(torch.from_numpy(spoken(clip.phonemes or (), len(clip)) - (not known)))
                 talker.append(len(rests))
             rests.append(rest)
             dataset.append(number)
@@ -132,6 +140,7 @@ def prepare(
         rows,
         targets,
         seen,
+        said,
         np.array(talker, np.intp),
         np.array(dataset, np.intp),
         torch.from_numpy(np.stack([rest[ids, :2] for rest in rests])),
@@ -141,11 +150,14 @@ def prepare(
 
 @dataclass
 class Batch:
-    """Sequences: rows (B, R, 80) dB, target (B, T, 63, 2) u, weight (B, T), the talkers' face and opening."""
+    """Sequences: rows (B, R, 80) dB, target (B, T, 63, 2) u, weight (B, T), the sounds said (B, T), and the
+    talkers' face and opening.
+    """
 
     rows: Tensor
     target: Tensor
     weight: Tensor
+    spoken: Tensor
     face: Tensor
     opening: Tensor
 
@@ -176,14 +188,14 @@ class Sampler:
             weight[clips] = (share[k] if share is not None else 1 / len(present)) / clips.sum()
         self._weight = weight / weight.sum()
         self._mates = [np.flatnonzero(data.talker == k) for k in range(len(data.rests))]
-        bank = [_without_speech(k, length, self.floor) for k in range(8 * len(nonspeech.TRAINING))]
+        bank = [_without_speech(k, length, self.floor) for k in range(BANK * len(nonspeech.TRAINING))]
         self._sounds = torch.stack(bank) if change or silence else torch.zeros(0, 0, 0)
 
     def draw(self, count: int) -> Batch:
         """`count` sequences."""
         starts = self.random.choice(len(self.data), count, p=self._weight)
         mute = self.random.random(count) < self.silence
-        rows, target, weight = zip(
+        rows, target, weight, said = zip(
             *(self._mute() if m else self._speech(int(k)) for k, m in zip(starts, mute))
         )
         heard = torch.stack(rows)
@@ -195,11 +207,12 @@ class Sampler:
             heard.clamp_min(self.floor),
             torch.stack(target),
             torch.stack(weight),
+            torch.stack(said),
             self.data.rests[talker],
             self.data.openings[talker],
         )
 
-    def _speech(self, first: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _speech(self, first: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A talker's clips with pauses before, between and after."""
         data, random = self.data, self.random
         mates = self._mates[data.talker[first]]
@@ -210,11 +223,13 @@ class Sampler:
             tone = data.rows[first][voice][:6].mean(0)
             rows = tone + torch.randn(rows.shape, generator=self.torch_random) * 4
         target, weight = torch.zeros(self.length, POINTS, 2), torch.ones(self.length)
+        said = torch.zeros(self.length, dtype=torch.int64)
         at, k = int(random.integers(0, 13)), first
         while at < self.length:
-            mel, aim, seen = data.rows[k][voice], data.targets[k], data.seen[k]
+            mel, aim, seen, own = data.rows[k][voice], data.targets[k], data.seen[k], data.spoken[k]
             if random.random() < 0.5 * self.change:
                 mel, aim, seen = tempo(mel, aim, seen, float(random.uniform(0.85, 1.18)))
+                own = own[(torch.arange(len(aim)) * (len(own) / len(aim))).long()]
             count = min(len(aim), len(mel) // ROWS)
             skip = 0
             if count > self.length:  # a long clip is begun anywhere
@@ -223,21 +238,26 @@ class Sampler:
             rows[at * ROWS : (at + count) * ROWS] = mel[skip * ROWS : (skip + count) * ROWS]
             target[at : at + count] = aim[skip : skip + count]
             weight[at : at + count] = seen[skip : skip + count]
+            said[at : at + count] = own[skip : skip + count]
             at += count + int(random.integers(0, 14))
             k = int(random.choice(mates))
-        return rows, target, weight
+        return rows, target, weight, said
 
-    def _mute(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _mute(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Sound without speech at any level, over a little noise, or silence."""
         random = self.random
         rows = torch.full((self.length * ROWS, logmel.BANDS), self.floor)
         if random.random() < 0.9:
             rows = self._sounds[int(random.integers(len(self._sounds)))] + float(random.uniform(-60, 12))
             rows = rows.roll(int(random.integers(len(rows))), 0)
+            if random.random() < 0.3:  # two of them at once
+                other = self._sounds[int(random.integers(len(self._sounds)))] + float(random.uniform(-70, 6))
+                rows = torch.maximum(rows, other.roll(int(random.integers(len(rows))), 0))
         if random.random() < 0.5:
             low = augment.hiss(len(rows), 1, self.torch_random)[0] + float(random.uniform(-110, -50))
             rows = torch.maximum(rows, low)
-        return rows, torch.zeros(self.length, POINTS, 2), torch.ones(self.length)
+        target, weight = torch.zeros(self.length, POINTS, 2), torch.ones(self.length)
+        return rows, target, weight, torch.zeros(self.length, dtype=torch.int64)
 
 
 def tempo(rows: Tensor, aim: Tensor, seen: Tensor, factor: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -254,7 +274,7 @@ def tempo(rows: Tensor, aim: Tensor, seen: Tensor, factor: float) -> tuple[Tenso
     return resample(rows, count * ROWS), resample(aim, count), (resample(seen, count) > 0.99).float()
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def _without_speech(number: int, length: int, floor: float) -> Tensor:
     """Log-mel (R, 80) of the training sound of that number, its kinds in turn."""
     kinds = sorted(nonspeech.TRAINING)

@@ -68,6 +68,17 @@ class ConvNet(nn.Module):
         self, windows: Tensor, state: tuple[Tensor, ...] | None = None, face: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, T, context * F) -> (B, T, 63, 2) in u, and the last inputs of every block."""
+        x, held = self.hear(windows, state)
+        return self.move(x), held
+
+    def move(self, inner: Tensor) -> Tensor:
+        """What was heard, (B, T, hidden), as motion: (B, T, 63, 2) in u."""
+        return self.head(inner).unflatten(-1, (POINTS, 2)) * SCALE
+
+    def hear(
+        self, windows: Tensor, state: tuple[Tensor, ...] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same before it becomes motion: (B, T, hidden), and the last inputs of every block."""
         x = self.drop(F.gelu(self.front(windows)))  # (B, T, hidden)
         held = []
         for k, step in enumerate(self.steps):
@@ -77,4 +88,4 @@ class ConvNet(nn.Module):
             held.append(long[:, -step:])
             a, b = self.gates[k](torch.cat([long[:, :-step], y], -1)).chunk(2, -1)
             x = x + self.outs[k](self.drop(a * torch.sigmoid(b)))
-        return self.head(x).unflatten(-1, (POINTS, 2)) * SCALE, tuple(held)
+        return x, tuple(held)

@@ -31,7 +31,9 @@ from facetwin.policies.dataset import Clip
 from facetwin.policies.speech import SpeechModel, make_net
 from facetwin.policies.speech_data import Batch, Material, Sampler, prepare
 from facetwin.policies.speech_data import rest_face as rest_face
+from facetwin.policies.speech_nets import ConvNet
 from facetwin.policies.speech_shape import POINTS, ROWS, Shape, standardised, windows
+from facetwin.policies.visemes_table import SOUNDS
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.landmarks import indices
 
@@ -71,6 +73,8 @@ class Training:
     squared: float = 6.0
     closure: float = 1.0
     """Extra loss where the lips part in a closure or shut in an opening."""
+    sounds: float = 0.0
+    """Weight of telling which sound is said, from what motion is made of (conv; clips that know it)."""
     augment: float = 0.8
     """How much is changed in level, noise, tempo, room and voice."""
     silence: float = 0.12
@@ -102,9 +106,11 @@ def train_member(
         moved = torch.cat(data.targets)
         net.standardise(moved.mean(0), moved.std(0).clamp_min(1e-3))
     mean = copy.deepcopy(net)
+    reader = nn.Linear(shape.hidden, len(SOUNDS)) if options.sounds and isinstance(net, ConvNet) else None
+    every = [*net.parameters(), *(reader.parameters() if reader is not None else ())]
     groups = [
-        {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": options.decay},
-        {"params": [p for p in net.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in every if p.ndim > 1], "weight_decay": options.decay},
+        {"params": [p for p in every if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98))
     sampler = Sampler(
@@ -114,7 +120,9 @@ def train_member(
     per_epoch = max(1, data.pictures // (options.batch * options.length))
     total = options.epochs * per_epoch
     best_net, losses = copy.deepcopy(net), []
-    held = {"net": net, "mean": mean, "best": best_net}
+    held: dict[str, nn.Module] = {"net": net, "mean": mean, "best": best_net}
+    if reader is not None:
+        held["reader"] = reader
     run = {"shape": repr(shape), "training": repr(options), "clips": len(data)}
     facts: dict[str, Any] = {"step": 0, "done": 0.0, "best": float("inf"), "spent": 0.0}
     if state is not None:
@@ -128,8 +136,18 @@ def train_member(
         net.train()
         # half precision where it is all matrix products: twice as fast, and as good
         with torch.autocast("cpu", torch.bfloat16, enabled=shape.net == "conv"):
-            guess = net(network_input(batch.rows, shape, apc), None, batch.face)[0]
+            heard = network_input(batch.rows, shape, apc)
+            if reader is not None and isinstance(net, ConvNet):
+                inner = net.hear(heard)[0]  # (B, T, hidden)
+                guess, told = net.move(inner), reader(inner)
+            else:
+                guess, told = net(heard, None, batch.face)[0], None
         loss = speech_loss(guess.float(), batch, options, net)
+        if told is not None:  # a sum over what is known: a batch may know none
+            off = F.cross_entropy(
+                told.float().flatten(0, 1), batch.spoken.flatten(), ignore_index=-1, reduction="sum"
+            )
+            loss = loss + options.sounds * off / batch.spoken.numel()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -224,7 +242,8 @@ def held_out_scores(
         rows[k, : len(voices[0])] = voices[0]
         target[k, : len(aim)], weight[k, : len(seen)] = aim, seen
     talker = data.talker
-    batch = Batch(rows, target, weight, data.rests[talker], data.openings[talker])
+    unsaid = torch.full(weight.shape, -1)
+    batch = Batch(rows, target, weight, unsaid, data.rests[talker], data.openings[talker])
     guess = torch.cat(
         [
             net(network_input(rows[k : k + 32], shape, apc), None, batch.face[k : k + 32])[0]

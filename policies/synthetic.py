@@ -217,16 +217,44 @@ def read_texts(path: str | Path, languages: Sequence[str]) -> dict[str, list[str
     return texts
 
 
-def compose(texts: Sequence[str], random: np.random.Generator, *, made_up: float = 0.5) -> str:
-    """One of the texts, or (with probability `made_up`) three to nine of their words in any order."""
+def compose(
+    texts: Sequence[str], random: np.random.Generator, *, made_up: float = 0.5, invented: float = 0.0
+) -> str:
+    """One of the texts, or (with probability `made_up`) three to nine of their words in any order.
+
+    A share `invented` of those words is in no text: letters that follow each other as they do in the
+    texts. espeak-ng goes by the rules of spelling, so it says them as the language would.
+    """
     if random.random() >= made_up:
         return str(texts[random.integers(len(texts))])
     words = _words(tuple(texts))
     chosen = [words[k] for k in random.integers(len(words), size=random.integers(3, 10))]
+    if invented:  # nothing is drawn where it is 0: datasets made before stay what they were
+        chosen = [invent(texts, random) if random.random() < invented else word for word in chosen]
     if random.random() < 0.25 and len(chosen) > 4:
         chosen[len(chosen) // 2] += ","
     joint = "" if len(words[0]) == 1 and ord(words[0]) > 0x2E80 else " "
     return joint.join(chosen) + random.choice([".", "?", "!"], p=[0.7, 0.2, 0.1])
+
+
+def invent(texts: Sequence[str], random: np.random.Generator) -> str:
+    """A word of two to twelve letters in which each follows the two before it as somewhere in the texts.
+
+    Where words are single letters (Chinese) it is two of them.
+    """
+    follow, most = _followers(tuple(texts)), 12
+    if max(map(len, _words(tuple(texts)))) < 2:
+        return "".join(str(word) for word in random.choice(_words(tuple(texts)), 2))
+    while True:
+        word = ""
+        while len(word) <= most:
+            letters = follow[("  " + word)[-2:]]
+            letter = letters[random.integers(len(letters))]
+            if letter == " ":
+                break
+            word += letter
+        if 2 <= len(word) <= most:
+            return word
 
 
 def talkers_and_texts(
@@ -238,6 +266,7 @@ def talkers_and_texts(
     texts: Mapping[str, Sequence[str]] | None = None,
     each: int = 8,
     made_up: float = 0.5,
+    invented: float = 0.0,
 ) -> Iterator[tuple[Talker, str, str]]:
     """(talker, text, clip name) of a whole dataset; a talker says `each` clips, languages take turns."""
     texts = texts or sentences()
@@ -253,7 +282,7 @@ def talkers_and_texts(
         language, voice = languages[k % len(languages)], str(order[k])
         talker = make_talker(language, voice, seed * 100_003 + k)
         for n in range(k * each, min((k + 1) * each, clips)):
-            text = compose(texts[language], random, made_up=made_up)
+            text = compose(texts[language], random, made_up=made_up, invented=invented)
             yield talker, text, f"{language}_{voice or 'plain'}_{k:04d}_{n:05d}".replace(" ", "-")
 
 
@@ -270,6 +299,17 @@ def _words(texts: tuple[str, ...]) -> list[str]:
     if np.mean([len(w) for w in words]) > 5 and any(0x4E00 <= ord(c) < 0xA000 for c in "".join(words)):
         words = sorted({c for w in words for c in w if 0x4E00 <= ord(c) < 0xA000})
     return words
+
+
+@cache
+def _followers(texts: tuple[str, ...]) -> dict[str, str]:
+    """Two letters (spaces before a word's first) to the letters that come after them, a space for the end."""
+    found: dict[str, str] = {}
+    for word in _words(texts):
+        padded = f"  {word.lower()} "
+        for k in range(len(padded) - 2):
+            found[padded[k : k + 2]] = found.get(padded[k : k + 2], "") + padded[k + 2]
+    return found
 
 
 @cache

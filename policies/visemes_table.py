@@ -161,6 +161,23 @@ def _is_letter(c: str) -> bool:
     return unicodedata.category(c) in ("Ll", "Lo", "Lu")
 
 
+#: all sounds that have a viseme, the pause first
+SOUNDS: tuple[str, ...] = (PAUSE, *sorted({*UNITS, *LIKE, *THROAT} - {PAUSE}))
+
+
+def spoken(phonemes: Sequence[Phoneme], frames: int, *, fps: float = 25.0) -> NDArray[np.int64]:
+    """The sound that the lips are at in each picture: places in `SOUNDS`, int64 [shape=(frames,)].
+
+    -1 where it has no viseme; picture k is at k / fps. Before and after all sounds is a pause.
+    """
+    found = np.zeros(frames, np.int64)
+    place = {letter: k for k, letter in enumerate(SOUNDS)}
+    for s in segments(phonemes):
+        first, last = np.ceil(np.array([s.start, s.end]) * fps - 1e-6).astype(int).clip(0, frames)
+        found[first:last] = place.get(s.letter, -1)
+    return found
+
+
 def segments(phonemes: Sequence[Phoneme]) -> list[Segment]:
     """Phonemes as sounds for the lips, without a gap: pauses joined, diphthongs parted, 55 to 45."""
     parts: list[Segment] = []

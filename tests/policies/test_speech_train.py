@@ -12,8 +12,10 @@ import torch
 
 from facetwin.policies import speech_data, speech_train
 from facetwin.policies.dataset import Clip
+from facetwin.policies.espeak import Phoneme
 from facetwin.policies.speech import POINTS, Shape
 from facetwin.policies.speech_train import LOWER, UPPER, Training
+from facetwin.policies.visemes_table import SOUNDS
 from facetwin.twin.errors import FaceTwinError
 
 Talkers = Callable[[int], list[Clip]]
@@ -112,8 +114,9 @@ def test_processor_time_ends_it(talkers: Talkers) -> None:
 def test_small_gaps_weigh_most() -> None:
     target = torch.zeros(1, 2, POINTS, 2)
     batch = speech_data.Batch(
-        torch.zeros(1, 4, 80), target, torch.ones(1, 2), torch.zeros(1, POINTS, 2), torch.zeros(1)
-    )
+        torch.zeros(1, 4, 80), target, torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.int64),
+        torch.zeros(1, POINTS, 2), torch.zeros(1),
+    )  # fmt: skip
     options = Training(velocity=0, squared=0)
 
     def loss(truth: float, guess: float) -> float:
@@ -146,3 +149,30 @@ def test_rest_is_shut_and_silent(talkers: Talkers) -> None:
 def test_too_few_clips(talkers: Talkers) -> None:
     with pytest.raises(FaceTwinError, match="too few"):
         speech_train.train(talkers(2), Shape(), Training())
+
+
+def test_sequences_know_what_is_said(talkers: Talkers) -> None:
+    clips = talkers(4)
+    said = [
+        replace(c, phonemes=(Phoneme("", 0.0, 0.4), Phoneme("m", 0.4, 1.2), Phoneme("", 1.2, 2.0)))
+        for c in clips[:2]
+    ]
+    data = speech_data.prepare([[*said, *clips[2:]]])
+    hum = SOUNDS.index("m")
+    assert data.spoken[0].tolist() == [0] * 10 + [hum] * 20 + [0] * 20
+    assert set(data.spoken[2].tolist()) == {-1}
+    batch = speech_data.Sampler(data, Shape(), length=80, silence=0.3, seed=0).draw(30)
+    assert batch.spoken.shape == (30, 80)
+    assert set(batch.spoken.unique().tolist()) == {-1, 0, hum}
+
+
+def test_telling_sounds_apart_is_learnt_beside(talkers: Talkers, tmp_path: Path) -> None:
+    clips = [replace(c, phonemes=(Phoneme("a", 0.3, 1.0),)) for c in talkers(8)]
+    shape = Shape(80, 1, hidden=8, layers=2, net="conv", leveled=True)
+    options = Training(epochs=2, batch=2, length=60, sounds=1.0)
+    a, b = (speech_train.train(clips, shape, options, keep=tmp_path / n) for n in ("a", "b"))
+    without = speech_train.train(clips, shape, replace(options, sounds=0.0))
+    weights = [dict(m.nets[0].state_dict()) for m in (a, b, without)]
+    assert all(torch.equal(x, weights[1][name]) for name, x in weights[0].items())
+    assert weights[0].keys() == weights[2].keys()
+    assert not all(torch.equal(x, weights[2][name]) for name, x in weights[0].items())

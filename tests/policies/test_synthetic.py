@@ -110,6 +110,24 @@ def test_made_up_texts_are_said_in_every_test_language() -> None:
         assert espeak.speak(text, language).phonemes
 
 
+@pytest.mark.parametrize("language", ["en-us", "cs", "el", "hi", "ta", "fa", "vi", "cmn"])
+def test_invented_words_are_new_and_can_be_said(language: str) -> None:
+    texts = synthetic.sentences()[language]
+    random = np.random.default_rng(1)
+    words = [synthetic.invent(texts, random) for _ in range(300)]
+    assert all(2 <= len(word) <= 12 for word in words)
+    known = {word.lower() for word in synthetic._words(tuple(texts))}
+    assert len({*words} - known) > 10
+    text = synthetic.compose(texts, random, made_up=1.0, invented=1.0)
+    assert espeak.speak(text, language).phonemes
+
+
+def test_no_invented_words_no_other_texts() -> None:
+    texts = synthetic.sentences()["en-us"]
+    a = [synthetic.compose(texts, np.random.default_rng(k)) for k in range(20)]
+    assert a == [synthetic.compose(texts, np.random.default_rng(k), invented=0.0) for k in range(20)]
+
+
 def test_verb_makes_a_dataset_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "set"
     asked = ["synth", "-o", str(out), "--languages", "en-us,fr", "--voices", "m3,plain", "--each", "2"]
