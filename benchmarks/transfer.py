@@ -28,7 +28,6 @@ from facetwin.hardware.sim import SimRig
 from facetwin.policies.action_transformer import ActionController, vae_hash
 from facetwin.policies.lipsync_clips import people, spoken
 from facetwin.policies.lipsync_score import BY_NAME, Counts, Shown, count, figure_values, resamples
-from facetwin.policies.speech import SpeechModel
 from facetwin.policies.vae import Vae
 from facetwin.twin.randomise import draw
 from facetwin.twin.spec import RigSpec, load_rig
@@ -67,7 +66,7 @@ def main() -> None:
     vae_file = options.vae or shipped_vae(spec)
     vae = Vae.load(vae_file)
     clips = people(options.data, options.align, options.clips) if options.data else []
-    clips += spoken(options.languages, SpeechModel.load(80))
+    clips += spoken(options.languages)
     with ExitStack() as stack:
         ideals = make_ideals(clips, spec, vae, "tracker", store, stack, vae_hash(vae_file))
     bank = look_bank(spec, vae, options.poses, options.seed, store)

@@ -135,7 +135,8 @@ def look_bank(spec: RigSpec, vae: Vae, poses: int, seed: int, store: Path) -> Ba
 def spoken_poses(spec: RigSpec) -> Floats:
     """Commands of English sentences that the benchmark does not say, float32 [shape=(n, motors)]."""
     said = synthetic.sentences()["en-us"]
-    model, best = SpeechModel.load(80), controller("inverse", spec)
+    model = SpeechModel.load(SpeechModel.shipped(80, "many"))
+    best = controller("inverse", spec)
     rows = []
     for text in said:
         moved = model(espeak.speak(text).samples)

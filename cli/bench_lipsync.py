@@ -159,13 +159,10 @@ def _rig(options: BenchLipsync, stack: ExitStack) -> Any:
 def _clips(options: BenchLipsync) -> list[Any]:
     """Everything that is said, people first."""
     from facetwin.policies.lipsync_clips import people, spoken, sung
-    from facetwin.policies.speech import SpeechModel
 
     clips = [] if options.data is None else people(options.data, options.align, options.clips)
-    if options.languages or options.song:
-        model = SpeechModel.load(80)
-        clips += spoken(options.languages, model)
-        clips += sung(model) if options.song else []
+    clips += spoken(options.languages)
+    clips += sung() if options.song else []
     if not clips:
         raise UsageError("nothing to say", where="bench lipsync",
                          hint="--languages en-us, --song, or --data with --clips")  # fmt: skip

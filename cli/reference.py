@@ -55,7 +55,8 @@ def run(options: MakeReference) -> int:
         raise UsageError("no such pictures", found=f"{options.size} px, {options.limit} s",
                          expected="64 to 2048 px, more than 0 s")  # fmt: skip
     spec = load_rig(options.rig)
-    wish = wish_of(options.file, SpeechModel.load(options.lookahead))
+    talkers = "many" if options.lookahead == 80 else "one"
+    wish = wish_of(options.file, SpeechModel.load(SpeechModel.shipped(options.lookahead, talkers)))
     wish = Wish(wish.displacement[: max(1, round(options.limit * FPS))], wish.source)
     out = options.out or Path("out") / f"reference-{options.file.stem}"
     count = len(wish.displacement)

@@ -50,6 +50,8 @@ class TrainSpeech:
     """How much voice, room, noise, level and tempo are changed, 0 to 1."""
     sounds: float = 0.0
     """Weight of telling which sound is said, from clips that know it (conv); the weights stay as many."""
+    closing: float = 1.0
+    """How much lips that part in a closure count against lips that shut while open."""
     start: Path | None = None
     """Weights to begin with, of the same kind and sizes."""
     rate: float = 2.5e-3
@@ -93,8 +95,11 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
         raise UsageError(
             "bad share", where="train speech", found=options.share, expected=f"{len(options.data)} above 0"
         )
-    if not 0 <= options.sounds <= 100:
-        raise UsageError("bad sounds", where="train speech", found=options.sounds, expected="0 to 100")
+    for name in ("sounds", "closing"):
+        if not 0 <= getattr(options, name) <= 100:
+            raise UsageError(
+                f"bad {name}", where="train speech", found=getattr(options, name), expected="0 to 100"
+            )
     shape = Shape(
         options.lookahead, options.members, options.hidden, options.layers, net=options.net, leveled=True
     )
@@ -102,7 +107,7 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
     training = Training(
         epochs=options.epochs, seconds=60 * options.minutes, batch=options.batch, dropout=options.dropout,
         silence=options.silence, sounds=options.sounds,
-        augment=options.augment, rate=options.rate, seed=options.seed,
+        closing=options.closing, augment=options.augment, rate=options.rate, seed=options.seed,
     )  # fmt: skip
     start = SpeechModel.load(options.start) if options.start else None
     datasets = [load_clips(folder, options.limit) for folder in options.data]

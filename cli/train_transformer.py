@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,10 +39,10 @@ class TrainTransformer:
 
     inputs: str = "latents"
     """what the net is shown: latents of lip crops, or speech (what the speech model makes of the sound)"""
-    speech: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """dataset of tracked talking people (facetwin track): spoken babble and reference lessons"""
+    speech: tuple[Path, ...] = ()
+    """datasets of talking people (facetwin track) or talkers (synth): spoken babble and reference lessons"""
     clips: int = 300
-    """clips of it"""
+    """clips of them, as many of each"""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """weights to write; default: the shipped ones of this rig"""
     rig: str = "face26"
@@ -217,13 +217,29 @@ def _by_motion(
 
 
 def _named(options: TrainTransformer) -> str:
-    return f" of {options.speech.name}" if options.speech is not None else ""
+    return " of " + ", ".join(folder.name for folder in options.speech) if options.speech else ""
 
 
 def _clips(options: TrainTransformer) -> list[Clip]:
-    from facetwin.policies.dataset import load_clips
+    """Clips of all datasets in turn, their landmarks counted from each talker's rest."""
+    from itertools import chain, zip_longest
 
-    return load_clips(options.speech, options.clips) if options.speech is not None else []
+    from facetwin.policies.dataset import load_clips
+    from facetwin.policies.speech_data import by_talker, resting
+
+    sets: list[list[Clip]] = []
+    for folder in options.speech:
+        every = load_clips(folder, max(1, options.clips // len(options.speech)))
+        rests = {name: resting(own) for name, own in by_talker(every).items()}
+        sets.append([replace(clip, landmarks=clip.landmarks - rests[clip.talker]) for clip in every])
+    return [clip for clip in chain.from_iterable(zip_longest(*sets)) if clip is not None]
+
+
+def _kept(options: TrainTransformer, clips: list[Clip]) -> str:
+    """What files made of these clips are called by."""
+    from hashlib import sha256
+
+    return sha256("|".join([_named(options), *(clip.name for clip in clips)]).encode()).hexdigest()[:10]
 
 
 def _spoken(options: TrainTransformer, spec: RigSpec, clips: list[Clip]) -> list[NDArray[np.float32]]:
@@ -235,7 +251,7 @@ def _spoken(options: TrainTransformer, spec: RigSpec, clips: list[Clip]) -> list
 
     if not clips:
         return []
-    kept = options.cache / f"spoken-{spec.hash[:12]}-{len(clips)}.safetensors"
+    kept = options.cache / f"spoken-{spec.hash[:12]}-{_kept(options, clips)}.safetensors"
     if not kept.exists():
         teacher, out = GradientInverse(spec, Descent(steps=40)), []
         wanted = [_on_robot(clip) for clip in clips]
@@ -252,23 +268,26 @@ def _spoken(options: TrainTransformer, spec: RigSpec, clips: list[Clip]) -> list
 
 
 def _on_robot(clip: Clip) -> ReferenceClip:
-    """A person's motion on the robot's face at rest."""
+    """A person's motion, from `_clips`, on the robot's face at rest."""
     import numpy as np
 
     from facetwin.policies.controllers import ReferenceClip, rest_face
-    from facetwin.policies.speech import SpeechModel
     from facetwin.twin.landmarks import indices
 
-    ids, rest = indices("speech63"), SpeechModel.load(80).rest
+    ids = indices("speech63")
     face = np.repeat(rest_face()[None], len(clip), 0)
-    face[:, ids, :2] += clip.landmarks[:, ids, :2] - rest
+    face[:, ids, :2] += clip.landmarks[:, ids, :2]
     return ReferenceClip(clip.name, face, samples=clip.samples)
 
 
 def _references(
     options: TrainTransformer, spec: RigSpec, clips: list[Clip], vae: Vae, encoder: Path
 ) -> list[ReferenceClip]:
-    """The ideal robot saying clips, every second one by the speech model; what was drawn is kept."""
+    """The ideal robot saying clips; what was drawn is kept.
+
+    People's are moved by the speech model every second time: tracked lips hardly close. Synthetic talkers'
+    close where they should.
+    """
     from safetensors.numpy import load_file, save_file
 
     from facetwin.policies.action_transformer import vae_hash
@@ -280,15 +299,16 @@ def _references(
     chosen = clips[: options.references]
     if not chosen:
         return []
-    folder, whose = options.cache / f"ideal-{spec.hash[:12]}", vae_hash(encoder)
+    folder, whose = options.cache / f"ideal-{spec.hash[:12]}-{_kept(options, chosen)}", vae_hash(encoder)
     folder.mkdir(parents=True, exist_ok=True)
-    ideal, model, out = IdealSkin(spec), SpeechModel.load(80), []
+    ideal, model, out = IdealSkin(spec), SpeechModel.load(SpeechModel.shipped(80, "many")), []
     with LipCamera(spec) as camera, Progress("ideal robot", total=len(chosen), unit="clips") as bar:
         for k, clip in enumerate(chosen):
-            kept = folder / f"{clip.name}-{'heard' if k % 2 else 'seen'}.safetensors"
+            heard = clip.phonemes is None and k // len(options.speech) % 2
+            kept = folder / f"{clip.name}-{'heard' if heard else 'seen'}.safetensors"
             if not kept.exists():
                 person = _on_robot(clip).displacement()
-                motion = ideal(model(clip.samples)[: len(clip)] if k % 2 else person)
+                motion = ideal(model(clip.samples)[: len(clip)] if heard else person)
                 views = camera.show(motion.vertices, motion.poses)
                 part = kept.with_name(kept.name + ".part")
                 save_file({"crops": views.crops, "landmarks": views.landmarks, "gap": views.gap_mm}, part)
@@ -311,7 +331,7 @@ def _motions(clips: list[Clip]) -> list[ReferenceClip]:
     from facetwin.policies.speech import SpeechModel
     from facetwin.twin.landmarks import indices
 
-    model, ids, out = SpeechModel.load(80), indices("speech63"), []
+    model, ids, out = SpeechModel.load(SpeechModel.shipped(80, "many")), indices("speech63"), []
     with Progress("listening", total=len(clips), unit="clips") as bar:
         for clip in clips:
             heard = np.repeat(rest_face()[None], len(clip), 0)

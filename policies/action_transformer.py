@@ -159,7 +159,7 @@ class ActionController:
         self.speech = speech
         self.ahead = 1
         if self.inputs == "speech":
-            self.speech = speech or SpeechModel.load(LOOKAHEAD)
+            self.speech = speech or SpeechModel.load(SpeechModel.shipped(LOOKAHEAD, "many"))
             self.ahead = self.speech.shape.ahead  # a picture brings the sound up to the next one
         mouth = np.concatenate([spec.group("jaw"), spec.group("lips")])
         still = np.setdiff1d(np.arange(spec.size), mouth)

@@ -1,7 +1,8 @@
 """What the lip-sync benchmark has the robot say: people it never saw, ten languages, and a sung line.
 
 A clip is sound, the motion of the speech points that goes with it, and the times of sounds that ask something
-of the lips. People's motion is tracked; that of synthetic speech and song is the speech model's answer.
+of the lips. People's motion is tracked; that of synthetic speech and song is what its sounds ask for
+(`articulation`), so that lips close where they should, whatever a model hears.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 
 from facetwin.policies import espeak
 from facetwin.policies.alignment import Onsets, read_align, word_onsets
+from facetwin.policies.articulation import articulate
 from facetwin.policies.dataset import load_clips
 from facetwin.policies.espeak import Speech, phoneme_onsets
 from facetwin.policies.singing import sing
-from facetwin.policies.speech import SpeechModel
+from facetwin.policies.speech_shape import STEP
 from facetwin.policies.speech_train import rest_face
 from facetwin.twin.errors import UsageError
 from facetwin.twin.landmarks import indices
@@ -86,22 +88,23 @@ def people(data: str | Path, align: str | Path | None, count: int) -> list[LipCl
     return clips
 
 
-def spoken(languages: Sequence[str], model: SpeechModel) -> list[LipClip]:
-    """A sentence in each language, moved by the speech model."""
+def spoken(languages: Sequence[str]) -> list[LipClip]:
+    """A sentence in each language, moved as its sounds ask."""
     unknown = [language for language in languages if language not in TEXTS]
     if unknown:
         raise UsageError("no text in this language", where="--languages", found=unknown[0],
                          expected=", ".join(TEXTS))  # fmt: skip
-    return [_moved(espeak.speak(TEXTS[one], one, speed=150), one, model) for one in languages]
+    return [_moved(espeak.speak(TEXTS[one], one, speed=150), one) for one in languages]
 
 
-def sung(model: SpeechModel) -> list[LipClip]:
-    """The sung line (`facetwin.policies.singing`), moved by the speech model."""
-    return [_moved(sing(), SINGING, model)]
+def sung() -> list[LipClip]:
+    """The sung line (`facetwin.policies.singing`), moved as its sounds ask."""
+    return [_moved(sing(), SINGING)]
 
 
-def _moved(said: Speech, group: str, model: SpeechModel) -> LipClip:
-    moved = model(said.samples)
-    samples = np.zeros(len(moved) * 640, np.float32)
-    samples[: len(said.samples)] = said.samples[: len(samples)]
+def _moved(said: Speech, group: str) -> LipClip:
+    frames = -(-len(said.samples) // STEP)
+    samples = np.zeros(frames * STEP, np.float32)
+    samples[: len(said.samples)] = said.samples
+    moved = articulate(said.phonemes, frames)[..., :2]
     return LipClip(group, group, samples, moved, phoneme_onsets(said.phonemes), said.text)

@@ -70,7 +70,7 @@ def wish_of(path: str | Path, model: SpeechModel | None = None) -> Wish:
     if _shows_something(path):
         return Wish(person(path), f"person in {path.name}")
     sound = audio.load(path)
-    model = model or SpeechModel.load()
+    model = model or SpeechModel.load(SpeechModel.shipped(80, "many"))
     return Wish(model(sound.samples), f"sound of {path.name}, speech model of {model.shape.lookahead} ms")
 
 

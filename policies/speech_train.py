@@ -73,6 +73,8 @@ class Training:
     squared: float = 6.0
     closure: float = 1.0
     """Extra loss where the lips part in a closure or shut in an opening."""
+    closing: float = 1.0
+    """How much the former counts against the latter: closures are rare, and everybody sees a missed one."""
     sounds: float = 0.0
     """Weight of telling which sound is said, from what motion is made of (conv; clips that know it)."""
     augment: float = 0.8
@@ -210,7 +212,7 @@ def speech_loss(guess: Tensor, batch: Batch, options: Training, net: nn.Module |
     speed = _length(off[:, 1:] - off[:, :-1]) @ parts  # (B, T - 1)
     open_g, open_t = gapes(guess, batch.opening), gapes(target, batch.opening)
     gape = (open_g - open_t).abs()
-    miss = torch.where(open_t < 0.02, F.relu(open_g - 0.012), 0.0)
+    miss = torch.where(open_t < 0.02, options.closing * F.relu(open_g - 0.012), 0.0)
     miss = miss + torch.where(open_t > 0.04, F.relu(0.04 - open_g), 0.0)
     small = GAP * (_small(open_g) - _small(open_t)).abs()
     each = place + options.opening * small + options.squared * gape**2 + options.closure * miss

@@ -115,10 +115,12 @@ def test_known_shifts_of_forty_clips() -> None:
         pytest.skip(f"no dataset at {folder}: facetwin track grid_s1/train -o {folder}")
     clips = load_clips(folder)
     chosen = [clips[k] for k in np.random.default_rng(0).permutation(len(clips))[:40]]  # not trained on
-    errors = []
+    own, errors = [], []
     for k, clip in enumerate(chosen):
         ms = -200 + 400 * k / 39
-        errors.append(late(clip, delayed(clip.samples, ms)).late_ms - ms)
-    assert np.std(errors) < 30
-    assert np.abs(np.median(errors)) < 15
-    assert np.abs(errors).max() < 100
+        own.append(late(clip, clip.samples).late_ms)
+        errors.append(late(clip, delayed(clip.samples, ms)).late_ms - ms - own[-1])
+    assert np.abs(errors).max() < 20  # what is put in comes out, whatever the clip's own lag is said to be
+    assert np.abs(np.median(own)) < 15
+    # not all: "set red by B 5 soon" repeats itself, and is told 208 ms from where it is (docs/dataset.md)
+    assert np.mean(np.abs(own) < 60) >= 0.95
