@@ -60,6 +60,8 @@ class TrainSpeech:
     """How often each dataset is heard, in the order of --data; by default equally often."""
     limit: int | None = None
     """Use only the first so many clips of each dataset (a trial)."""
+    half: bool = False
+    """Write matrices in half precision: files of half the size."""
     workers: int = 1
     """Processes; each trains a network of its own."""
     seed: int = 0
@@ -144,7 +146,7 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
         "parameters": model.parameters,
         "scores": {"held out of the training clips, each member": held},
     }
-    model.save(options.out, sidecar)
+    model.save(options.out, sidecar, half=options.half)
     shutil.rmtree(keep, ignore_errors=True)
     return model.sidecar
 

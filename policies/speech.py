@@ -130,8 +130,8 @@ class SpeechModel:
         heard = {"one": "", "many": "many_"}[talkers]
         return assets.path("weights", f"speech_{heard}{lookahead}ms.safetensors")
 
-    def save(self, path: str | Path, sidecar: dict[str, Any]) -> None:
-        """Write weights and sidecar."""
+    def save(self, path: str | Path, sidecar: dict[str, Any], *, half: bool = False) -> None:
+        """Write weights and sidecar; ``half``: matrices in half precision, at half the size."""
         tensors: dict[str, NDArray[Any]] = {"rest": self.rest}
         for k, net in enumerate(self.nets):
             tensors |= {
@@ -140,6 +140,10 @@ class SpeechModel:
         if self.apc is not None:
             tensors |= {
                 f"apc.{name}": value.detach().numpy() for name, value in self.apc.state_dict().items()
+            }
+        if half:
+            tensors = {
+                k: v.astype(np.float16) if v.ndim > 1 and k != "rest" else v for k, v in tensors.items()
             }
         self.sidecar = {**sidecar, "shape": asdict(self.shape)}
         weights.save_weights(path, tensors, self.sidecar)

@@ -59,6 +59,7 @@ class Tracker:
                 expected=f"1 to {len(LOOKS)} looks, more than one only at single pictures of one face",
             )  # fmt: skip
         self.looks = looks
+        _listen_again()
         with _quiet_stderr():
             from mediapipe.python.solutions.face_mesh import FaceMesh
 
@@ -170,6 +171,12 @@ def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 _silenced = 0
+
+
+def _listen_again() -> None:
+    # every graph chatters at its own first pictures
+    global _silenced
+    _silenced = 0
 
 
 @contextlib.contextmanager

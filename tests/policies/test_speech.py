@@ -74,6 +74,13 @@ def test_every_kind_there_and_back(kind: str, tmp_path: Path) -> None:
     assert again.shape == model.shape
     assert again.parameters == model.parameters
     assert np.array_equal(again(noise(1)), model(noise(1)))
+    model.save(tmp_path / "half.safetensors", SIDECAR, half=True)
+    half = SpeechModel.load(tmp_path / "half.safetensors")
+    size = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "w")]
+    assert size[0] < 0.7 * size[1]
+    whole = model(noise(1))
+    assert np.abs(half(noise(1)) - whole).max() < 0.02 * np.abs(whole).max() + 1e-6
+    assert all(p.dtype == torch.float32 for net in half.nets for p in net.parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)
