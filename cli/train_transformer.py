@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from facetwin.twin.spec import RigSpec
 
 LICENCE = "Apache-2.0; GRID audiovisual sentence corpus (Cooke et al. 2006), CC BY 4.0, where it was used"
-DREAMING = 3000  # steps of the self-model of pictures
+DREAMING = 16_000  # steps of the self-model of pictures
 PILE = 16  # clips that the gradient inverse takes at once
 
 
@@ -59,6 +59,8 @@ class TrainTransformer:
     """ways more that the self-model of pictures imagines"""
     steps: int = 3000
     """lessons"""
+    felt: float = 0.1
+    """weight of landmarks and gap in lessons by reference, against that of latents, .3"""
     start: Path | None = None
     """weights to go on from, also of another VAE"""
     cache: Path = Path(".cache/action")
@@ -85,11 +87,13 @@ def run(options: TrainTransformer) -> int:
                          expected="one of " + ", ".join(INPUTS))  # fmt: skip
     if options.ways < 100:
         raise UsageError("too few ways to split", where="--ways", found=options.ways, expected="100 or more")
+    if not 0 <= options.felt <= 100:
+        raise UsageError("no such weight", where="--felt", found=options.felt, expected="0 to 100")
     spec = load_rig(options.rig)
     clips = _clips(options)
     make = _by_pictures if options.inputs == "latents" else _by_motion
     course = make(options, spec, clips, _spoken(options, spec, clips))
-    settings = action_train.Training(steps=options.steps, seed=options.seed)
+    settings = action_train.Training(steps=options.steps, felt=options.felt, seed=options.seed)
     with Progress("training the transformer", total=options.steps) as bar:
         net = action_train.train(
             spec, course.babble, course.references, inputs=options.inputs, self_image=course.self_image,
@@ -167,7 +171,9 @@ def _by_pictures(
             return action_data.read(folder, vae, count, vae_hash(encoder), bar.advance)
 
     lived, check, test = filmed("own", options.ways, 0, options.seed).split()
-    kept = options.cache / f"self-{vae_hash(encoder)[:12]}-{options.ways}-{options.seed}.safetensors"
+    kept = (
+        options.cache / f"self-{vae_hash(encoder)[:12]}-{options.ways}-{options.seed}-{DREAMING}.safetensors"
+    )
     if not kept.exists():
         with Progress("learning what commands look like", total=DREAMING) as bar:
             image_self.fit(lived, check, steps=DREAMING, seed=options.seed, progress=bar.advance).save(kept)
