@@ -370,7 +370,7 @@ class _Member:
         if net is None:
             tell = lambda row: say({"member": self.number, **row})  # noqa: E731
             net = train_member(
-                self.shape, self.options, *self.parts, tell, self.apc, self.share, self.kept.state
+                self.shape, self.options, *self.parts, tell, self.apc, self.share, self.kept.state, self.start
             )[0]
             self.kept.put(net, self.apc)
         return net

@@ -176,3 +176,12 @@ def test_telling_sounds_apart_is_learnt_beside(talkers: Talkers, tmp_path: Path)
     assert all(torch.equal(x, weights[1][name]) for name, x in weights[0].items())
     assert weights[0].keys() == weights[2].keys()
     assert not all(torch.equal(x, weights[2][name]) for name, x in weights[0].items())
+
+
+def test_training_goes_on_from_weights(talkers: Talkers) -> None:
+    clips, shape = talkers(6), Shape(80, 1, hidden=8, layers=1, front=8)
+    options = Training(epochs=2, batch=2, length=60, augment=0.0)
+    first = speech_train.train(clips, shape, options)
+    still = speech_train.train(clips, shape, replace(options, rate=0.0, seed=5), start=first)
+    for a, b in zip(first.nets[0].parameters(), still.nets[0].parameters()):
+        assert torch.allclose(a, b)
