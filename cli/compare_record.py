@@ -18,7 +18,7 @@ from facetwin.cli.watcher import Watcher
 from facetwin.hardware.pace import Pace, Paced
 from facetwin.hardware.recording import RecordingWriter
 from facetwin.hardware.rig import Rig
-from facetwin.hardware.underway import under_way
+from facetwin.hardware.underway import pulses, under_way
 from facetwin.twin.calibration.compare import Side
 from facetwin.twin.calibration.observed import Observed, check_frozen
 from facetwin.twin.calibration.probes import RATE, Program
@@ -145,7 +145,7 @@ def play_program(
         )  # fmt: skip
     if len(picture_at):
         check_frozen(data, name or folder)
-    return Played(Side(rig.spec, data, read_at, zero, later), unit, paced)
+    return Played(Side(rig.spec, data, read_at, zero, later, pulses(rig)), unit, paced)
 
 
 def save_side(played: Played, program: Program, folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from facetwin.hardware.rig import ACTIVE, HELD, Rig
+from facetwin.twin.calibration.pulses import Pulses
 
 #: s between pulses of hobby servos, by the wiring's kind
 PULSES = {"maestro": 0.02}
@@ -41,6 +42,21 @@ def under_way(rig: Rig) -> float:
                 on_line = max(on_line, (wire.sent - count) * BITS / wire.baud)
         longest = max(longest, on_line + PULSES.get(getattr(line, "kind", ""), 0.0) / 2)
     return longest
+
+
+def pulses(rig: Rig) -> Pulses | None:
+    """The pulses by which hobby servos hear of commands, and which board each motor hangs on; None without.
+
+    Boards that pulse differently are not told apart: the slowest period counts.
+    """
+    boards, period, count = np.full(rig.spec.size, -1), 0.0, 0
+    for line in _lines(rig):
+        if own := PULSES.get(getattr(line, "kind", ""), 0.0):
+            period = max(period, own)
+            for name, board in zip(line.spec.names, line.wiring.bus):  # type: ignore[attr-defined]
+                boards[rig.spec.index(name)] = count + int(board)
+            count = int(boards.max()) + 1
+    return Pulses(period, boards.tolist()) if period else None
 
 
 def _lines(rig: Rig) -> Iterator[Rig]:

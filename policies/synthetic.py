@@ -46,6 +46,8 @@ TEST_VOICES = ("m3", "m6", "f2", "f5", "klatt2", "klatt4", "Andrea", "Diogo", "M
                "grandpa", "paul", "victor", "ian", "croak", "whisperf")  # fmt: skip
 #: longest clip, s
 LONGEST = 20.0
+#: words that are begun before one is taken from the texts: of long or few words none may come out
+TRIES = 200
 
 
 @dataclass(frozen=True)
@@ -240,12 +242,12 @@ def compose(
 def invent(texts: Sequence[str], random: np.random.Generator) -> str:
     """A word of two to twelve letters in which each follows the two before it as somewhere in the texts.
 
-    Where words are single letters (Chinese) it is two of them.
+    Where words are single letters (Chinese) it is two of them, where all are longer, one of those.
     """
-    follow, most = _followers(tuple(texts)), 12
-    if max(map(len, _words(tuple(texts)))) < 2:
-        return "".join(str(word) for word in random.choice(_words(tuple(texts)), 2))
-    while True:
+    follow, most, words = _followers(tuple(texts)), 12, _words(tuple(texts))
+    if max(map(len, words)) < 2:
+        return "".join(str(word) for word in random.choice(words, 2))
+    for _ in range(TRIES):
         word = ""
         while len(word) <= most:
             letters = follow[("  " + word)[-2:]]
@@ -255,6 +257,7 @@ def invent(texts: Sequence[str], random: np.random.Generator) -> str:
             word += letter
         if 2 <= len(word) <= most:
             return word
+    return str(random.choice(words))
 
 
 def talkers_and_texts(

@@ -56,7 +56,7 @@ def emulated_rig(
     camera: bool = True,
     size: tuple[int, int] | int | None = None,
     solver: str = "exact",
-    renderer: str = "quality",
+    renderer: str = "fast",
     table: RigSpec | str | Path = "face26",
     like: RigSpec | str | Path | None = None,
     boards: dict[str, Any] | None = None,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from facetwin.hardware.names import make_rig
 from facetwin.hardware.rig import Capabilities, Rig, RigState
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.hardware.sim import SimRig
-from facetwin.hardware.underway import under_way
+from facetwin.hardware.underway import pulses, under_way
+from facetwin.hardware.wiring import wiring_of
 from facetwin.twin.spec import load_rig
 
 
@@ -67,3 +69,13 @@ def test_bytes_and_pulses(wires, kind, seconds):
 
 def test_nothing_on_a_simulated_rig():
     assert under_way(SafetyLayer(SimRig("face26"))) == 0.0
+
+
+def test_which_board_a_motor_waits_for():
+    spec = load_rig("face26")
+    maestro = make_rig("maestro:/dev/null")
+    found = pulses(SafetyLayer(maestro))
+    assert found.period == 0.02
+    assert list(found.boards) == wiring_of(spec, "maestro").bus.tolist()
+    assert pulses(make_rig("dynamixel:/dev/null")) is None
+    assert pulses(SafetyLayer(SimRig("face26"))) is None

@@ -122,6 +122,14 @@ def test_invented_words_are_new_and_can_be_said(language: str) -> None:
     assert espeak.speak(text, language).phonemes
 
 
+def test_words_of_which_none_can_be_invented() -> None:
+    long = ["Donaudampfschifffahrtsgesellschaft"]
+    for texts in (long, ["中文"], ["a"]):
+        word = synthetic.invent(texts, np.random.default_rng(0))
+        assert word
+        assert set(word.lower()) <= set(texts[0].lower())
+
+
 def test_no_invented_words_no_other_texts() -> None:
     texts = synthetic.sentences()["en-us"]
     a = [synthetic.compose(texts, np.random.default_rng(k)) for k in range(20)]

@@ -20,6 +20,7 @@ from facetwin.twin.calibration.face_map import points
 from facetwin.twin.calibration.kin import expectations
 from facetwin.twin.calibration.observed import Observed
 from facetwin.twin.calibration.probes import Program, Turn
+from facetwin.twin.calibration.pulses import Pulses, Stretch, find
 from facetwin.twin.calibration.servo_trace import TICK, ServoFit, fit_servo, trace_of
 from facetwin.twin.calibration.traces import LATENCY, Playback, table_of
 from facetwin.twin.errors import UsageError
@@ -51,7 +52,8 @@ class Side:
 
     `data.measured` may have times of its own (`read_time`, float64 [shape=(T,), s]); `zero` is the time of
     the program's start on the rig's clock, s; `under_way` what is known to lie between `write` and a servo
-    that can act, s: it is in `data.time` already, so latencies are the servos' own.
+    that can act, s: it is in `data.time` already, so latencies are the servos' own. `pulses`: of hobby
+    servos' boards; half a period of them is in `under_way`.
     """
 
     spec: RigSpec
@@ -59,6 +61,7 @@ class Side:
     read_time: Floats | None = None
     zero: float = 0.0
     under_way: float = 0.0
+    pulses: Pulses | None = None
 
     @property
     def measures(self) -> bool:
@@ -263,19 +266,36 @@ def _by_mirror(
 
 
 def _again(rig: Side, played: Program, motors: list[MotorResult]) -> list[MotorResult]:
-    """Motors that only the mirror shows, fitted again by what is to be expected of their model."""
+    """Motors that only the mirror shows, fitted again: by the pulses that their boards are found to have
+    sent, and by what is to be expected of their model."""
     alone = {rig.spec.index(m.name): m for m in motors if m.mirror is not None and m.sensor is None}
     turns = {i: turn for turn in played.turns for i in turn.motors}
     fits = {i: m.mirror for i, m in alone.items() if m.mirror is not None}
     told = {i: _told(rig, i, turns[i], fit.time, fit.seen) for i, fit in fits.items()}
+    if rig.pulses is not None:
+        told |= (heard := _by_pulses(rig.pulses, told, fits))
+        fits |= {i: fit_servo(*told[i], mirror=True) for i in heard}
     expected = expectations(rig.spec, {i: trace_of(*t, mirror=True) for i, t in told.items()}, fits)
-    better = {i: fit_servo(*told[i], mirror=True, expected=e) for i, e in expected.items()}
-    return [replace(m, mirror=better[i]) if (i := rig.spec.index(m.name)) in better else m for m in motors]
+    fits |= {i: fit_servo(*told[i], mirror=True, expected=e) for i, e in expected.items()}
+    return [replace(m, mirror=fits[i]) if (i := rig.spec.index(m.name)) in fits else m for m in motors]
 
 
-def _told(
-    side: Side, motor: int, turn: Turn, at: Floats, seen: Floats
-) -> tuple[RigSpec, int, Floats, Floats, Floats, Floats]:
+Told = tuple[RigSpec, int, Floats, Floats, Floats, Floats]
+
+
+def _by_pulses(pulses: Pulses, told: dict[int, Told], fits: dict[int, ServoFit]) -> dict[int, Told]:
+    """Turns of motors whose boards pulse, by when and what their servos really heard."""
+    stretches = {}
+    for i, turn in told.items():
+        if (board := pulses.boards[i]) >= 0:
+            arrived = turn[2] - pulses.period / 2  # without the mean wait
+            stretches[i] = Stretch(board, trace_of(*turn, mirror=True), fits[i].values, arrived, turn[3])
+    heard = find(stretches, pulses.period)
+    return {i: (*told[i][:2], *heard[s.board].hold(s.arrived, s.sent), *told[i][4:])
+            for i, s in stretches.items()}  # fmt: skip
+
+
+def _told(side: Side, motor: int, turn: Turn, at: Floats, seen: Floats) -> Told:
     """A motor's turn, as `fit_servo` takes it."""
     rows = _window(side.data.time, turn)
     return side.spec, motor, side.data.time[rows], side.data.sent[rows], at, seen

@@ -8,6 +8,7 @@ neither has a useful slope.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,7 +163,7 @@ class Trace:
         self, spec: RigSpec, motor: int, time: Floats, sent: Floats, at: Floats, seen: Floats, mirror: bool,
         given: Floats | None, expected: Expected | None,
     ) -> None:  # fmt: skip
-        self.motor, self.at, self.seen, self.mirror = motor, at, seen, mirror
+        self.spec, self.motor, self.at, self.seen, self.mirror = spec, motor, at, seen, mirror
         self.playback = Playback(spec, time, sent, TICK)
         nominal = table_of(spec)[motor]
         self.nominal = nominal if given is None else given.copy()
@@ -310,7 +311,17 @@ class Trace:
 
     def cost(self, values: Floats) -> float:
         """Cost of a servo, without what was expected."""
-        return float(self._cost(self._residuals(np.clip(values, self._low, self._high)[None])[1][0]))
+        return float(self.costs(values[None])[0])
+
+    def costs(self, sets: Floats) -> Floats:
+        """Costs of servos, float64 [shape=(B, 8)] to [shape=(B,)], without what was expected."""
+        return self._cost(self._residuals(np.clip(sets, self._low, self._high))[1])
+
+    def told(self, time: Floats, sent: Floats) -> Trace:
+        """The same trace, of a servo that was told otherwise."""
+        other = copy.copy(self)
+        other.playback = Playback(self.spec, time, sent, TICK)
+        return other
 
     def measure(self, values: Floats) -> None:
         """Take a servo's residuals for the scatter of this trace."""
