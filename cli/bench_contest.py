@@ -24,6 +24,7 @@ from facetwin.policies.controllers import Controller, ReferenceClip, controller,
 from facetwin.policies.lipsync_baselines import Amplitude, Bank, Frozen, Nearest, Random, babbled, bank_of
 from facetwin.policies.lipsync_score import Shown, Wanted, late_by
 from facetwin.policies.lipsync_takes import load_take, save_take, take_key
+from facetwin.policies.refined import RefinedTransformer
 from facetwin.policies.speech import SpeechModel
 from facetwin.policies.vae import Vae
 from facetwin.twin.errors import UsageError
@@ -36,6 +37,7 @@ Floats = NDArray[np.float32]
 #: names of methods, in the table's order, and what they are called in it
 METHODS = {
     "transformer": "transformer (latents)",
+    "transformer-refined": "transformer (latents), refined",
     "transformer-speech": "transformer (speech)",
     "inverse": "landmark inverse",
     "gradient": "gradient (ceiling)",
@@ -49,13 +51,13 @@ METHODS = {
     "late-15": "reference, fifteen frames late",
     "reference": "reference itself",
 }
-LEARNED = ("transformer", "transformer-speech", "inverse", "gradient")
+LEARNED = ("transformer", "transformer-refined", "transformer-speech", "inverse", "gradient")
 #: the reference itself, so many pictures late: no rig is needed
 LATE = {"late-1": 1, "late-15": 15, "reference": 0}
 #: methods that look at each picture of the reference through the VAE
-LOOKING = ("transformer", "nearest-latents")
+LOOKING = ("transformer", "transformer-refined", "nearest-latents")
 #: what `--weights` may name
-WEIGHED = ("vae", "transformer", "transformer-speech")
+WEIGHED = ("vae", "transformer", "transformer-speech", "image-self")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ def shipped_vae(spec: RigSpec) -> Path:
 
 def learned(name: str, spec: RigSpec, weights: Mapping[str, Path]) -> Controller:
     """A learned method, with other weights where they are named."""
+    if name == "transformer-refined" and {"transformer", "image-self"} & set(weights):
+        start = ActionController.load(spec, weights.get("transformer"))
+        return RefinedTransformer(spec, start, image=weights.get("image-self"))
     if name not in weights:
         return controller(name, spec)
     inputs = "speech" if name.endswith("speech") else "latents"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from facetwin.policies.action_transformer import ActionNet
     from facetwin.policies.controllers import ReferenceClip
     from facetwin.policies.dataset import Clip
-    from facetwin.policies.image_self import ImageSelf
+    from facetwin.policies.image_self import Fitted
     from facetwin.policies.vae import Vae
     from facetwin.twin.spec import RigSpec
 
@@ -93,10 +93,11 @@ def run(options: TrainTransformer) -> int:
     clips = _clips(options)
     make = _by_pictures if options.inputs == "latents" else _by_motion
     course = make(options, spec, clips, _spoken(options, spec, clips))
+    known = None if course.known is None else course.known.net
     settings = action_train.Training(steps=options.steps, felt=options.felt, seed=options.seed)
     with Progress("training the transformer", total=options.steps) as bar:
         net = action_train.train(
-            spec, course.babble, course.references, inputs=options.inputs, self_image=course.self_image,
+            spec, course.babble, course.references, inputs=options.inputs, self_image=known,
             options=settings, start=_start(options), progress=bar.advance,
         )  # fmt: skip
     errors = action_train.command_errors(net, course.test, spec)
@@ -108,6 +109,8 @@ def run(options: TrainTransformer) -> int:
         "seed": options.seed, "rig": spec.name, "rig_hash": spec.hash, "motors": list(spec.names),
         "vae": course.vae, "training": asdict(settings), "scores": scores,
     })  # fmt: skip
+    if course.known is not None:
+        _save_self(path.with_name(f"image_self_{spec.name}.safetensors"), course, spec, options)
     if options.json:
         print(json.dumps({"weights": str(path), "scores": scores}))
         return 0
@@ -118,6 +121,20 @@ def run(options: TrainTransformer) -> int:
     print(f"  free rollout / teacher-forced   {ratio:8.3f}")
     print(f"wrote {path}")
     return 0
+
+
+def _save_self(path: Path, course: Course, spec: RigSpec, options: TrainTransformer) -> None:
+    """Beside the transformer, the self-model that it learned through: its answers are refined by it."""
+    from facetwin.policies import image_self
+    from facetwin.policies.weights import provenance
+
+    known = course.known
+    assert known is not None
+    image_self.save(path, known, {
+        "kind": "self-model of pictures", "data": course.data, "licence": LICENCE, **provenance(),
+        "seed": options.seed, "rig": spec.name, "rig_hash": spec.hash, "motors": list(spec.names),
+        "vae": course.vae, "scores": {"unseen ways": {"latents_std": known.latents, "lips_u": known.points}},
+    })  # fmt: skip
 
 
 def _start(options: TrainTransformer) -> ActionNet | None:
@@ -141,7 +158,7 @@ class Course:
     test: Lessons
     references: Lessons | None
     data: str
-    self_image: ImageSelf | None = None
+    known: Fitted | None = None
     vae: str = ""
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -193,7 +210,7 @@ def _by_pictures(
         reference_lessons(wanted, "latents", rest) if wanted else None,
         f"{options.ways} ways filmed, {options.others} of other bodies and cameras, {options.dreams} dreamt; "
         f"{len(wanted)} references, {len(spoken)} spoken clips{_named(options)}",
-        known.net,
+        known,
         vae_hash(encoder),
         {"self_image": {"latents_std": known.latents, "lips_u": known.points}},
     )

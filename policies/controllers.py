@@ -205,7 +205,7 @@ def told_early(commands: ArrayLike, pictures: int) -> Floats:
 
 
 #: controllers by name: what `controller` knows
-NAMES = ("transformer", "transformer-speech", "inverse", "gradient")
+NAMES = ("transformer", "transformer-refined", "transformer-speech", "inverse", "gradient")
 
 
 def controller(name: str, spec: RigSpec) -> Controller:
@@ -216,6 +216,10 @@ def controller(name: str, spec: RigSpec) -> Controller:
         from facetwin.policies.gradient_inverse import GradientInverse
 
         return GradientInverse(spec)
+    if name == "transformer-refined":
+        from facetwin.policies.refined import RefinedTransformer
+
+        return RefinedTransformer(spec)
     if name in ("transformer", "transformer-speech"):
         from facetwin.policies.action_transformer import ActionController
 

@@ -134,11 +134,16 @@ class GradientInverse:
         return x.detach()
 
     def _allowed(self, rows: Floats) -> Floats:
-        low, high = self.spec.soft_limits
-        wide = rows.astype(np.float64)
-        for k in np.flatnonzero(~self._couplings.allowed(wide)):
-            wide[k] = self._couplings.project(wide[k], low, high)
-        return wide.astype(np.float32)
+        return within_couplings(rows, self.spec, self._couplings)
+
+
+def within_couplings(rows: Floats, spec: RigSpec, couplings: Couplings) -> Floats:
+    """Commands [shape=(T, n)], those that a rig's couplings forbid projected to the nearest allowed."""
+    low, high = spec.soft_limits
+    wide = rows.astype(np.float64)
+    for k in np.flatnonzero(~couplings.allowed(wide)):
+        wide[k] = couplings.project(wide[k], low, high)
+    return wide.astype(np.float32)
 
 
 def guessed_gap(displacement: Floats, shut: float = SHUT) -> Floats:

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
+from facetwin.policies import weights
 from facetwin.policies.action_data import ActionData, ways
 from facetwin.policies.controllers import LATENTS
+from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.spec import RigSpec
 
 HIDDEN = 384
@@ -80,6 +83,26 @@ class Fitted:
         net.load_state_dict(state)
         latents, points = map(float, tensors["errors"])
         return cls(net.eval().requires_grad_(False), latents, points, tensors["residuals"])
+
+
+def save(path: str | Path, fitted: Fitted, sidecar: dict[str, Any]) -> None:
+    """Write the net alone, as weights that ship: no residuals to dream with."""
+    tensors = {name: value.numpy() for name, value in fitted.net.state_dict().items()}
+    weights.save_weights(path, tensors, {**sidecar, "hidden": fitted.net.body[0].out_features})
+
+
+def restore(tensors: weights.Tensors, sidecar: dict[str, Any], spec: RigSpec, path: str | Path) -> ImageSelf:
+    """The net of a weights file; one line for what is none, or another rig's."""
+    if sidecar.get("kind") != "self-model of pictures" or not isinstance(sidecar.get("hidden"), int):
+        raise FaceTwinError("not a self-model of pictures", where=path, found=sidecar.get("kind"),
+                            hint="facetwin train transformer writes one")  # fmt: skip
+    if sidecar.get("motors") != list(spec.names):
+        raise FaceTwinError("weights of another rig", where=path, found=sidecar.get("rig"),
+                            expected=spec.name, hint="facetwin train transformer")  # fmt: skip
+    net = ImageSelf(spec.size, sidecar["hidden"])
+    weights.check_shapes(tensors, {k: tuple(v.shape) for k, v in net.state_dict().items()}, path)
+    net.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
+    return net.eval().requires_grad_(False)
 
 
 def fit(

@@ -28,7 +28,7 @@ RANKED = ("latent distance", "D-P", "closure - control, tracker", "closure - con
 PLAYED = ("amplitude", "nearest-landmarks", "nearest-latents", "random", "frozen", "frozen-landmarks")
 BASELINES = (*PLAYED, "late-1", "late-15")
 #: what is judged
-OURS = ("transformer", "transformer-speech")
+OURS = ("transformer-refined", "transformer", "transformer-speech")
 #: pictures a second that must be kept up, and with how much to spare
 RATE, SPARE = 30.0, 3.0
 
