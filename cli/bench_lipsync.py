@@ -43,12 +43,13 @@ class BenchLipsync:
     song: bool = True
     """A sung line, too."""
     methods: tuple[str, ...] = (
-        "transformer", "transformer-speech", "inverse", "gradient", "amplitude", "nearest-landmarks",
-        "nearest-latents", "random", "frozen", "frozen-landmarks", "late-1", "late-15",
+        "transformer", "transformer-refined", "transformer-speech", "inverse", "gradient", "amplitude",
+        "nearest-landmarks", "nearest-latents", "random", "frozen", "frozen-landmarks", "late-1", "late-15",
     )  # fmt: skip
     """Which ways; the others are left out."""
     weights: tuple[str, ...] = ()
-    """Other weights than those that ship: vae=FILE, transformer=FILE, transformer-speech=FILE."""
+    """Other weights than those that ship: vae=FILE, transformer=FILE,
+    transformer-speech=FILE, image-self=FILE."""
     landmarks: str = "tracker"
     """How pictures are looked at: tracker, or geometry where the rig knows its skin."""
     poses: int = 20_000
