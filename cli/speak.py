@@ -58,7 +58,7 @@ class Speak:
     lookahead: int = 80
     """Sound known ahead of a picture, ms: 0, 40 or 80."""
     talkers: str = "many"
-    """Whom the speech model heard: many (a person and 2,000 synthetic talkers; 80 ms only, else one) or one
+    """Whom the speech model heard: many (a person and 4,000 synthetic talkers; 80 ms only, else one) or one
     (GRID's talker s1, whom it knows best)."""
     weights: Path | None = None
     """Other weights of the speech model."""

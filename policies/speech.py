@@ -125,7 +125,7 @@ class SpeechModel:
     def shipped(lookahead: int = 80, talkers: str = "one") -> Path:
         """Path of the shipped weights of a look-ahead in ms.
 
-        `talkers`: "one" (GRID s1) or "many" (s1 and 2,000 synthetic talkers; 80 ms only).
+        `talkers`: "one" (GRID s1) or "many" (s1 and 4,000 synthetic talkers; 80 ms only).
         """
         heard = {"one": "", "many": "many_"}[talkers]
         return assets.path("weights", f"speech_{heard}{lookahead}ms.safetensors")
