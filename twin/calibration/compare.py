@@ -20,7 +20,7 @@ from facetwin.twin.calibration.face_map import points
 from facetwin.twin.calibration.kin import expectations
 from facetwin.twin.calibration.observed import Observed
 from facetwin.twin.calibration.probes import Program, Turn
-from facetwin.twin.calibration.pulses import Pulses, Stretch, find
+from facetwin.twin.calibration.pulses import Heard, Pulses, Stretch, find
 from facetwin.twin.calibration.servo_trace import TICK, ServoFit, fit_servo, trace_of
 from facetwin.twin.calibration.traces import LATENCY, Playback, table_of
 from facetwin.twin.errors import UsageError
@@ -42,6 +42,8 @@ DIRECTIONS = 25
 CLEAR = 0.95
 #: s: delays of the rig behind the twin that are tried
 DELAYS = np.arange(-0.06, 0.2001, 0.002)
+#: times that pulses and servos are found, each by the other
+PASSES = 3
 #: latencies by the mirror with a larger standard deviation (s) say nothing of the camera
 SURE = 0.02
 
@@ -272,27 +274,35 @@ def _again(rig: Side, played: Program, motors: list[MotorResult]) -> list[MotorR
     turns = {i: turn for turn in played.turns for i in turn.motors}
     fits = {i: m.mirror for i, m in alone.items() if m.mirror is not None}
     told = {i: _told(rig, i, turns[i], fit.time, fit.seen) for i, fit in fits.items()}
-    if rig.pulses is not None:
-        told |= (heard := _by_pulses(rig.pulses, told, fits))
-        fits |= {i: fit_servo(*told[i], mirror=True) for i in heard}
-    expected = expectations(rig.spec, {i: trace_of(*t, mirror=True) for i, t in told.items()}, fits)
-    fits |= {i: fit_servo(*told[i], mirror=True, expected=e) for i, e in expected.items()}
+    heard: dict[int, Heard] = {}
+    for _ in range(PASSES):
+        before, now = heard, dict(told)
+        if rig.pulses is not None:
+            stretches = _stretches(rig.pulses, told, fits)
+            heard = find(stretches, rig.pulses.period)
+            if heard == before:
+                break
+            for i, s in stretches.items():
+                now[i] = (*told[i][:2], *heard[s.board].hold(s.arrived, s.sent), *told[i][4:])
+            fits |= {i: fit_servo(*now[i], mirror=True) for i in stretches}
+        expected = expectations(rig.spec, {i: trace_of(*t, mirror=True) for i, t in now.items()}, fits)
+        fits |= {i: fit_servo(*now[i], mirror=True, expected=e) for i, e in expected.items()}
+        if rig.pulses is None:
+            break
     return [replace(m, mirror=fits[i]) if (i := rig.spec.index(m.name)) in fits else m for m in motors]
 
 
 Told = tuple[RigSpec, int, Floats, Floats, Floats, Floats]
 
 
-def _by_pulses(pulses: Pulses, told: dict[int, Told], fits: dict[int, ServoFit]) -> dict[int, Told]:
-    """Turns of motors whose boards pulse, by when and what their servos really heard."""
-    stretches = {}
+def _stretches(pulses: Pulses, told: dict[int, Told], fits: dict[int, ServoFit]) -> dict[int, Stretch]:
+    """Turns of motors whose boards pulse, by what their servos are known to be like so far."""
+    out = {}
     for i, turn in told.items():
         if (board := pulses.boards[i]) >= 0:
             arrived = turn[2] - pulses.period / 2  # without the mean wait
-            stretches[i] = Stretch(board, trace_of(*turn, mirror=True), fits[i].values, arrived, turn[3])
-    heard = find(stretches, pulses.period)
-    return {i: (*told[i][:2], *heard[s.board].hold(s.arrived, s.sent), *told[i][4:])
-            for i, s in stretches.items()}  # fmt: skip
+            out[i] = Stretch(board, trace_of(*turn, mirror=True), fits[i].values, arrived, turn[3])
+    return out
 
 
 def _told(side: Side, motor: int, turn: Turn, at: Floats, seen: Floats) -> Told:
