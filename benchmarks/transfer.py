@@ -4,7 +4,8 @@
 
 Each body is a draw of every range of the rig file (material, gains, speeds, latency, creep, camera, light)
 from a seed that no training uses, hidden behind the nominal rig table: methods plan with its table, the
-body's exact skin moves, its camera looks, the tracker sees. Advantage over the frozen face = score of the
+body's exact skin moves, its camera looks, the tracker sees. transformer-acquainted has first moved for a
+minute before the body's mirror (`policies/acquainted.py`). Advantage over the frozen face = score of the
 frozen face less that of the method, each executed and looked at again; kept = advantage on the bodies by that
 on the twin. `--weights NAME=FILE` adds a transformer with other weights, e.g. one trained without
 randomisation.
@@ -20,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facetwin.cli.bench_contest import Answer, answers, execute, look_bank, shipped_vae
+from facetwin.cli.bench_body import ACQUAINTED, look_in_mirror
+from facetwin.cli.bench_contest import Answer, answers, execute, look_bank, shipped_vae, spoken_poses
 from facetwin.cli.bench_reference import make_ideals
 from facetwin.cli.recapture import open_eye
 from facetwin.hardware.safety import SafetyLayer
@@ -35,7 +37,8 @@ from facetwin.twin.spec import RigSpec, load_rig
 #: seeds of bodies begin here; training draws from small ones
 UNSEEN = 90_000
 SCORES = ("latent distance", "D-P", "closure - control, geometry", "closure - control, tracker")
-METHODS = ("transformer", "transformer-speech", "inverse", "gradient", "frozen")
+METHODS = ("transformer", "transformer-refined", "transformer-acquainted", "transformer-speech", "inverse",
+           "gradient", "frozen")  # fmt: skip
 
 
 def main() -> None:
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2)
     parser.add_argument("--languages", nargs="*", default=["en-us", "fr-fr"])
     parser.add_argument("--poses", type=int, default=20_000)
+    parser.add_argument("--minute", type=int, default=1500, help="pictures before the mirror, 25 a second")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--json", action="store_true")
@@ -71,12 +75,19 @@ def main() -> None:
         ideals = make_ideals(clips, spec, vae, "tracker", store, stack, vae_hash(vae_file))
     bank = look_bank(spec, vae, options.poses, options.seed, store)
     names = list(dict.fromkeys([*options.methods, "frozen"]))
-    told = answers(names, ideals, spec, vae, bank, options.seed)
+    told = answers([n for n in names if n != ACQUAINTED], ideals, spec, vae, bank, options.seed)
+    if ACQUAINTED in names:  # at home there is nothing to learn
+        told[ACQUAINTED] = (
+            told.get("transformer-refined")
+            or answers(["transformer-refined"], ideals, spec, vae, bank, options.seed)["transformer-refined"]
+        )
     for text in options.weights:
         name, _, file = text.partition("=")
         inputs = "speech" if "speech" in name else "latents"
         other = ActionController.load(spec, file, inputs=inputs)
         told[name] = [Answer(other.commands(one.reference), float("nan")) for one in ideals]
+
+    said = spoken_poses(spec) if ACQUAINTED in told else None
 
     def played(body: RigSpec | None, name: str) -> dict[str, list[Shown]]:
         with ExitStack() as stack:
@@ -84,8 +95,15 @@ def main() -> None:
             eye = open_eye("tracker", rig, stack)
             rig.activate()
             facts = {"rig": name, "table": spec.hash, "body": (body or spec).hash, "landmarks": "tracker"}
+            here = dict(told)
+            if body is not None and said is not None:
+                known = look_in_mirror(
+                    rig, said, vae, "tracker", store, name=name, body=body.hash, pictures=options.minute
+                )
+                print(f"{name}: {known.known.told()}", flush=True)
+                here |= answers([ACQUAINTED], ideals, spec, vae, bank, options.seed, body=known)
             return execute(
-                rig, eye, told, ideals, vae, store / name, facts=facts, seed=options.seed, films=False
+                rig, eye, here, ideals, vae, store / name, facts=facts, seed=options.seed, films=False
             )
 
     wanted = [one.wanted for one in ideals]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from facetwin import assets
+from facetwin.cli.bench_body import ACQUAINTED, Body
 from facetwin.cli.bench_reference import Ideal
 from facetwin.cli.progress import Progress
 from facetwin.cli.recapture import Eye
@@ -38,6 +39,7 @@ Floats = NDArray[np.float32]
 METHODS = {
     "transformer": "transformer (latents)",
     "transformer-refined": "transformer (latents), refined",
+    "transformer-acquainted": "transformer (latents), acquainted",
     "transformer-speech": "transformer (speech)",
     "inverse": "landmark inverse",
     "gradient": "gradient (ceiling)",
@@ -51,21 +53,32 @@ METHODS = {
     "late-15": "reference, fifteen frames late",
     "reference": "reference itself",
 }
-LEARNED = ("transformer", "transformer-refined", "transformer-speech", "inverse", "gradient")
+LEARNED = (
+    "transformer",
+    "transformer-refined",
+    "transformer-acquainted",
+    "transformer-speech",
+    "inverse",
+    "gradient",
+)
 #: the reference itself, so many pictures late: no rig is needed
 LATE = {"late-1": 1, "late-15": 15, "reference": 0}
 #: methods that look at each picture of the reference through the VAE
-LOOKING = ("transformer", "transformer-refined", "nearest-latents")
+LOOKING = ("transformer", "transformer-refined", "transformer-acquainted", "nearest-latents")
 #: what `--weights` may name
 WEIGHED = ("vae", "transformer", "transformer-speech", "image-self")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A method's commands for a clip, float32 [shape=(T, motors)], and ms a picture that they took."""
+    """A method's commands for a clip, float32 [shape=(T, motors)], and ms a picture that they took.
+
+    `timing`: the table whose latency and lag motors are told ahead by, where it is not the rig's own.
+    """
 
     commands: Floats
     compute: float
+    timing: RigSpec | None = None
 
 
 def check_methods(names: Sequence[str]) -> None:
@@ -169,8 +182,11 @@ def answers(
     bank: Bank,
     seed: int,
     weights: Mapping[str, Path] | None = None,
+    body: Body | None = None,
 ) -> dict[str, list[Answer]]:
     """Commands of each method that moves, for each clip; `weights`: files of other transformers by method.
+
+    `body`: what the mirror showed of the rig's, for ``transformer-acquainted``.
 
     A learned method whose weights do not ship for this rig is left out, with a line on stderr.
     """
@@ -187,11 +203,13 @@ def answers(
         for name in moving:
             if name in LEARNED:
                 try:
-                    one = learned(name, spec, weights)
+                    one = body.controller() if body and name == ACQUAINTED else learned(name, spec, weights)
                 except UsageError as why:  # no weights ship for it: the others can still be compared
                     print(f"facetwin: {METHODS[name]} is left out: {why}", file=sys.stderr)
                     continue
                 answer(name, one)
+                if body and name == ACQUAINTED:
+                    out[name] = [replace(a, timing=body.timing) for a in out[name]]
         best = out.get("gradient") or out.get("inverse")
         good = (
             [a.commands for a in best]
@@ -251,12 +269,13 @@ def execute(
         for k, ideal in enumerate(ideals):
             for name, every in told.items():
                 answer = every[k]
-                key = take_key(**facts, commands=answer.commands, seed=seed + k)
+                timing = {} if answer.timing is None else {"timing": answer.timing.hash}
+                key = take_key(**facts, **timing, commands=answer.commands, seed=seed + k)
                 path = store / ideal.name / f"{name}.safetensors"
                 take = load_take(path, key)
                 if take is None:
                     film = path.with_suffix(".mp4") if films else None
-                    take = eye.watch(rig, answer.commands, film, seed + k)
+                    take = eye.watch(rig, answer.commands, film, seed + k, answer.timing)
                     save_take(path, take, key)
                 latents = vae.standard(vae.encode(take.crops))
                 shown[name].append(Shown(take.seen, latents, take.sent, take.asked, answer.compute))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -39,14 +40,17 @@ class BenchLipsync:
     clips: int = 8
     """How many clips of --data."""
     languages: tuple[str, ...] = ("en-us", "fr-fr", "de", "es", "it", "ko", "ar", "ru", "cmn", "ja")
-    """Languages of the synthetic speaker, a sentence each."""
+    """Languages of the synthetic speaker."""
+    sentences: int = 1
+    """Sentences in each of them, up to 13."""
     song: bool = True
     """A sung line, too."""
     methods: tuple[str, ...] = (
         "transformer", "transformer-refined", "transformer-speech", "inverse", "gradient", "amplitude",
         "nearest-landmarks", "nearest-latents", "random", "frozen", "frozen-landmarks", "late-1", "late-15",
     )  # fmt: skip
-    """Which ways; the others are left out."""
+    """Which ways; the others are left out. One more, transformer-acquainted, first moves the rig for a minute
+    before its mirror."""
     weights: tuple[str, ...] = ()
     """Other weights than those that ship: vae=FILE, transformer=FILE,
     transformer-speech=FILE, image-self=FILE."""
@@ -72,6 +76,7 @@ def run(options: BenchLipsync) -> int:
     os.environ.setdefault("LP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
     import torch
 
+    from facetwin.cli.bench_body import ACQUAINTED
     from facetwin.cli.bench_contest import (
         answers,
         execute,
@@ -101,8 +106,9 @@ def run(options: BenchLipsync) -> int:
         store.mkdir(parents=True, exist_ok=True)
         ideals = make_ideals(clips, rig.spec, vae, options.landmarks, store, stack, vae_hash(vae_file))
         bank = look_bank(rig.spec, vae, options.poses, options.seed, store)
-        told = answers(options.methods, ideals, rig.spec, vae, bank, options.seed, other)
         eye = open_eye(options.landmarks, rig, stack)
+        body = _body(options, rig, vae, other, store) if ACQUAINTED in options.methods else None
+        told = answers(options.methods, ideals, rig.spec, vae, bank, options.seed, other, body)
         rig.activate()
         facts = {"rig": options.rig, "table": rig.spec.hash, "landmarks": options.landmarks}
         shown = execute(rig, eye, told, ideals, vae, store, facts=facts, seed=options.seed)
@@ -135,7 +141,7 @@ def _check(options: BenchLipsync) -> None:
     if options.landmarks not in WAYS:
         raise UsageError("no such way of looking", where="--landmarks", found=options.landmarks,
                          expected=" or ".join(WAYS))  # fmt: skip
-    for name, least in (("clips", 0), ("poses", 1), ("draws", 100), ("seed", 0)):
+    for name, least in (("clips", 0), ("sentences", 1), ("poses", 1), ("draws", 100), ("seed", 0)):
         if getattr(options, name) < least:
             raise UsageError(f"no such {name}", where=f"--{name}", found=getattr(options, name),
                              expected=f"{least} or more")  # fmt: skip
@@ -157,12 +163,27 @@ def _rig(options: BenchLipsync, stack: ExitStack) -> Any:
     return stack.enter_context(SafetyLayer(bare))
 
 
+def _body(options: BenchLipsync, rig: Any, vae: Any, weights: dict[str, Path], store: Path) -> Any:
+    """What the rig shows of itself in a minute before its mirror."""
+    from facetwin.cli.bench_body import look_in_mirror
+    from facetwin.cli.bench_contest import spoken_poses
+
+    rig.activate()
+    body = look_in_mirror(
+        rig, spoken_poses(rig.spec), vae, options.landmarks, store, name=options.rig.split(":")[0],
+        body=options.rig, image=weights.get("image-self"), start=weights.get("transformer"),
+    )  # fmt: skip
+    rig.release()
+    print(f"facetwin: {body.known.told()}", file=sys.stderr)
+    return body
+
+
 def _clips(options: BenchLipsync) -> list[Any]:
     """Everything that is said, people first."""
     from facetwin.policies.lipsync_clips import people, spoken, sung
 
     clips = [] if options.data is None else people(options.data, options.align, options.clips)
-    clips += spoken(options.languages)
+    clips += spoken(options.languages, options.sentences)
     clips += sung() if options.song else []
     if not clips:
         raise UsageError("nothing to say", where="bench lipsync",

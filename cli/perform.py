@@ -178,22 +178,25 @@ def lags(spec: RigSpec) -> tuple[Command, Command]:
     return 2 * zeta / omega, 1 / omega**2
 
 
-def perform(rig: Rig, pieces: Iterator[Command]) -> Iterator[Shot]:
+def perform(rig: Rig, pieces: Iterator[Command], timing: RigSpec | None = None) -> Iterator[Shot]:
     """Play `pieces` on an activated rig; yields pictures of the rest face, then one for each 40 ms.
 
     Parameters
     ----------
     rig : Rig, activated
     pieces : commands float [shape=(k, n), 0..1] at 25 a second
+    timing : RigSpec, optional
+        Whose latency and lag motors are told ahead by; by default the rig's own table's.
     """
+    timing = timing or rig.spec
     track = Track(pieces)
     if not track.has(0):
         return
     if not rig.clock.simulated:
-        yield from _perform_live(rig, track)
+        yield from _perform_live(rig, track, timing)
         return
-    rest, lead, clock = np.asarray(rig.spec.rest), lead_times(rig.spec), rig.clock
-    first, second = lags(rig.spec)
+    rest, lead, clock = np.asarray(rig.spec.rest), lead_times(timing), rig.clock
+    first, second = lags(timing)
     delay = max((camera.delay for camera in rig.spec.cameras.values()), default=0.0)
     start = -SETTLE - REST - EASE
     zero = clock.now() - start  # rig time at which the sound begins
@@ -217,14 +220,14 @@ def perform(rig: Rig, pieces: Iterator[Command]) -> Iterator[Shot]:
         tick += 1
 
 
-def _perform_live(rig: Rig, track: Track) -> Iterator[Shot]:
+def _perform_live(rig: Rig, track: Track, timing: RigSpec) -> Iterator[Shot]:
     """The same in real time: writes at absolute deadlines, pictures by the camera's time stamps."""
     from facetwin.cli.live import Nearest
     from facetwin.hardware.pace import Pace
     from facetwin.hardware.underway import under_way
 
-    rest, lead, clock = np.asarray(rig.spec.rest), lead_times(rig.spec) + under_way(rig), rig.clock
-    first, second = lags(rig.spec)
+    rest, lead, clock = np.asarray(rig.spec.rest), lead_times(timing) + under_way(rig), rig.clock
+    first, second = lags(timing)
     start = -SETTLE - REST - EASE
     due = round((start + SETTLE) * FPS)
     ticks: list[Tick] = []

@@ -40,8 +40,13 @@ WAYS = ("tracker", "geometry")
 class Eye(Protocol):
     """A way of looking."""
 
-    def watch(self, rig: Rig, commands: Floats, film: Path | None, seed: int) -> Capture:
-        """Play commands [shape=(T, motors), 0..1] at 25 a second on an activated rig and look."""
+    def watch(
+        self, rig: Rig, commands: Floats, film: Path | None, seed: int, timing: RigSpec | None = None
+    ) -> Capture:
+        """Play commands [shape=(T, motors), 0..1] at 25 a second on an activated rig and look.
+
+        `timing`: as `perform` has it.
+        """
         ...
 
 
@@ -51,7 +56,9 @@ class TrackerEye:
     def __init__(self, rig: Rig, stack: ExitStack) -> None:
         self._watcher = looker(rig, stack)
 
-    def watch(self, rig: Rig, commands: Floats, film: Path | None, seed: int) -> Capture:
+    def watch(
+        self, rig: Rig, commands: Floats, film: Path | None, seed: int, timing: RigSpec | None = None
+    ) -> Capture:
         """As `Eye` has it; raises `FaceTwinError` where the face was never found."""
         rig.home(seed)
         take, keep = Take(), Keeping(self._watcher)
@@ -62,7 +69,7 @@ class TrackerEye:
                 rows.append(keep.puts - 1)  # a slow camera shows the same picture twice
                 write(one.frame.image)
 
-            play(rig, keep, iter([commands]), take, shot=shot)  # type: ignore[arg-type]
+            play(rig, keep, iter([commands]), take, shot=shot, timing=timing)  # type: ignore[arg-type]
         seen = take.seen()
         if not seen.found.any():
             raise FaceTwinError("the face was never found in the mirror", hint="look at the camera's picture")
@@ -81,13 +88,15 @@ class GeometryEye:
         self._kinematics = Kinematics(rig.spec, load_face())
         self._ruler = LipRuler(load_face())
 
-    def watch(self, rig: Rig, commands: Floats, film: Path | None, seed: int) -> Capture:
+    def watch(
+        self, rig: Rig, commands: Floats, film: Path | None, seed: int, timing: RigSpec | None = None
+    ) -> Capture:
         """As `Eye` has it."""
         rig.home(seed)
         shapes, places, gaps, still = [], [], [], []
         asked, sent = [], []
         with _film(film, rig) as write:
-            for one in perform(rig, iter([commands])):
+            for one in perform(rig, iter([commands]), timing):
                 truth = one.frame.truth or {}
                 if one.time < 0:
                     still.append((truth["vertices"], truth["position"]))

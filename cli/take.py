@@ -20,6 +20,7 @@ from facetwin.twin.landmarks import align, fit_unit, head_turn
 
 if TYPE_CHECKING:
     from facetwin.twin.skin.lip_teeth import LipRuler
+    from facetwin.twin.spec import RigSpec
 
 #: s: further from a real camera's pictures the face is not known: lines between them cut quick motions
 NEAR = 0.03
@@ -120,6 +121,7 @@ def play(
     *,
     shot: Callable[[Shot], None] | None = None,
     seen: Callable[[int, NDArray[np.float32] | None, NDArray[np.float32] | None], object] | None = None,
+    timing: RigSpec | None = None,
 ) -> None:
     """Play commands on an activated rig, look at every picture, and fill `take`.
 
@@ -129,6 +131,7 @@ def play(
     shot : called with each picture of the speech, as it is taken
     seen : called with the number of a picture, its landmarks [shape=(478, 3), u] and the head's turn
         [shape=(3,), rad], or None and None, as they come
+    timing : as `perform` has it
     """
     waiting: deque[list[float]] = deque()  # times of the shots that show each picture
     last: NDArray[np.float32] | None = None
@@ -154,7 +157,7 @@ def play(
         if seen is not None:
             seen(len(take) - 1, aligned, None if pixels is None else head_turn(pixels))
 
-    for one in perform(rig, pieces):
+    for one in perform(rig, pieces, timing):
         if take.live and one.frame.time <= newest:  # a camera slower than 25 a second: nothing new to see
             if waiting:
                 waiting[-1].append(one.time)

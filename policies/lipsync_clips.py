@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetwin.policies import espeak
+from facetwin.policies import espeak, synthetic
 from facetwin.policies.alignment import Onsets, read_align, word_onsets
 from facetwin.policies.articulation import articulate
 from facetwin.policies.dataset import load_clips
@@ -40,6 +40,8 @@ TEXTS = {
     "cmn": "爸爸妈妈明天要买一个白色的皮包。",
     "ja": "ママはぼくのパンをバスでまえばしまではこびます。",
 }
+#: where more sentences come from: those of the synthetic speaker; American ones are babbled by the baselines
+MORE = {"en-us": "en-gb", "fr-fr": "fr"}
 SINGING = "singing"
 PEOPLE = "people"
 
@@ -88,13 +90,26 @@ def people(data: str | Path, align: str | Path | None, count: int) -> list[LipCl
     return clips
 
 
-def spoken(languages: Sequence[str]) -> list[LipClip]:
-    """A sentence in each language, moved as its sounds ask."""
+def spoken(languages: Sequence[str], sentences: int = 1) -> list[LipClip]:
+    """Sentences in each language, moved as their sounds ask.
+
+    The first is of `TEXTS`, the others of `synthetic.sentences`. Raises `UsageError` for a language that has
+    no text, and for more sentences than there are.
+    """
     unknown = [language for language in languages if language not in TEXTS]
     if unknown:
         raise UsageError("no text in this language", where="--languages", found=unknown[0],
                          expected=", ".join(TEXTS))  # fmt: skip
-    return [_moved(espeak.speak(TEXTS[one], one, speed=150), one) for one in languages]
+    clips = []
+    for language in languages:
+        texts = [TEXTS[language], *synthetic.sentences()[MORE.get(language, language)]]
+        if not 1 <= sentences <= len(texts):
+            raise UsageError("not so many sentences", where="--sentences", found=sentences,
+                             expected=f"1 to {len(texts)} in {language}")  # fmt: skip
+        for k, text in enumerate(texts[:sentences]):
+            name = f"{language}-{k + 1}" if k else language
+            clips.append(_moved(espeak.speak(text, language, speed=150), language, name))
+    return clips
 
 
 def sung() -> list[LipClip]:
@@ -102,9 +117,9 @@ def sung() -> list[LipClip]:
     return [_moved(sing(), SINGING)]
 
 
-def _moved(said: Speech, group: str) -> LipClip:
+def _moved(said: Speech, group: str, name: str = "") -> LipClip:
     frames = -(-len(said.samples) // STEP)
     samples = np.zeros(frames * STEP, np.float32)
     samples[: len(said.samples)] = said.samples
     moved = articulate(said.phonemes, frames)[..., :2]
-    return LipClip(group, group, samples, moved, phoneme_onsets(said.phonemes), said.text)
+    return LipClip(name or group, group, samples, moved, phoneme_onsets(said.phonemes), said.text)

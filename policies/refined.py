@@ -60,8 +60,8 @@ class RefinedTransformer:
     spec : RigSpec
     start : ActionController, optional
         The transformer; by default the one that ships.
-    image : path, optional
-        Weights of the self-model of pictures; by default those that ship.
+    image : path or ImageSelf, optional
+        The self-model of pictures or its weights; by default those that ship.
     """
 
     name = "transformer (latents), refined"
@@ -71,16 +71,19 @@ class RefinedTransformer:
         spec: RigSpec,
         start: ActionController | None = None,
         *,
-        image: str | Path | None = None,
+        image: str | Path | ImageSelf | None = None,
         options: Refinement | None = None,
         face: FeltFace | None = None,
     ) -> None:
         self.spec, self.options = spec, options or Refinement()
         self.start = start or ActionController.load(spec)
         self.ahead = self.start.ahead
-        file = Path(image) if image is not None else shipped(spec)
-        self.image, self.sidecar = read(spec, file)
-        check_vae(self.start.sidecar, str(self.sidecar.get("vae", "")), file)
+        if isinstance(image, ImageSelf):
+            self.image, self.sidecar = image, dict(self.start.sidecar)
+        else:
+            file = Path(image) if image is not None else shipped(spec)
+            self.image, self.sidecar = read(spec, file)
+            check_vae(self.start.sidecar, str(self.sidecar.get("vae", "")), file)
         self.face = face or FeltFace(spec)
         self._couplings = Couplings(spec)
         # jaw points add nothing that lips do not say

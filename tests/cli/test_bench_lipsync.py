@@ -14,7 +14,8 @@ from facetwin.cli.bench_tables import number, word
 from facetwin.cli.bench_video import LINE, SIDE, film, marked, padded, square, tiles
 from facetwin.cli.main import main
 from facetwin.cli.recapture import Keeping
-from facetwin.policies.lipsync_clips import TEXTS
+from facetwin.policies import synthetic
+from facetwin.policies.lipsync_clips import TEXTS, spoken
 from facetwin.policies.video import VideoWriter
 from facetwin.twin.errors import UsageError
 
@@ -45,12 +46,26 @@ def test_what_is_asked_wrongly_says_so_in_one_line(tmp_path, capsys, arguments, 
 
 def test_defaults_are_all_methods_and_all_texts(tmp_path):
     options = BenchLipsync(out=tmp_path)
-    assert set(options.methods) == set(METHODS) - {"reference"}
+    assert set(options.methods) == set(METHODS) - {
+        "reference",
+        "transformer-acquainted",
+    }  # that one moves first
     assert set(options.languages) == set(TEXTS)
     assert set(LATE) | set(LEARNED) < set(METHODS)
     check_methods(options.methods)
     with pytest.raises(UsageError, match="no method"):
         check_methods(())
+
+
+def test_more_sentences_of_a_language():
+    clips = spoken(["de", "en-us"], 3)
+    assert [clip.name for clip in clips] == ["de", "de-2", "de-3", "en-us", "en-us-2", "en-us-3"]
+    assert [clip.group for clip in clips] == ["de"] * 3 + ["en-us"] * 3
+    assert len({clip.text for clip in clips}) == 6
+    babbled = synthetic.sentences()["en-us"]  # the baselines look at poses of these
+    assert not {clip.text for clip in clips} & set(babbled)
+    with pytest.raises(UsageError, match="not so many sentences"):
+        spoken(["de"], 99)
 
 
 def test_figures_are_short_and_what_is_not_known_is_a_dash():
