@@ -46,7 +46,9 @@ class Body:
     def controller(self) -> RefinedTransformer:
         """The transformer, refined by what this body shows."""
         face = AcquaintedFace(self.spec, self.image, self.known)
-        return RefinedTransformer(self.spec, self.start, image=self.known.image, face=face)
+        out = RefinedTransformer(self.spec, self.start, image=self.known.image, face=face)
+        out.name = "transformer (latents), acquainted"
+        return out
 
 
 def look_in_mirror(

@@ -36,6 +36,9 @@ class TrainSpeech:
     """Networks whose answers are averaged."""
     net: str = "conv"
     """conv (convolutions) or gru (recurrent); facetwin train family has all others."""
+    whole: bool = False
+    """For whole clips, not for streams: over the convolutions one transformer layer that looks ahead, too;
+    --start may be weights without it."""
     hidden: int = 192
     layers: int = 6
     epochs: int = 50
@@ -103,8 +106,9 @@ def train_speech(options: TrainSpeech) -> dict[str, object]:
                 f"bad {name}", where="train speech", found=getattr(options, name), expected="0 to 100"
             )
     shape = Shape(
-        options.lookahead, options.members, options.hidden, options.layers, net=options.net, leveled=True
-    )
+        options.lookahead, options.members, options.hidden, options.layers, net=options.net, leveled=True,
+        attention="transformer" if options.whole else "none",
+    )  # fmt: skip
     torch.set_num_threads(1)
     training = Training(
         epochs=options.epochs, seconds=60 * options.minutes, batch=options.batch, dropout=options.dropout,

@@ -25,7 +25,7 @@ from facetwin import assets
 from facetwin.policies import logmel, weights
 from facetwin.policies.apc import APC, APCShape
 from facetwin.policies.audio2landmark import SliceNet
-from facetwin.policies.speech_nets import ConvNet, SpeechNet
+from facetwin.policies.speech_nets import ConvNet, SpeechNet, WholeNet
 from facetwin.policies.speech_shape import FPS as FPS
 from facetwin.policies.speech_shape import POINTS, ROWS, STEP, Shape, standardised, windows
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -38,7 +38,8 @@ Floats = NDArray[np.float32]
 
 def make_net(shape: Shape, dropout: float = 0.0) -> nn.Module:
     """An untrained network of that shape."""
-    return {"gru": SpeechNet, "conv": ConvNet, "slice": SliceNet}[shape.net](shape, dropout)
+    conv = WholeNet if shape.offline else ConvNet
+    return {"gru": SpeechNet, "conv": conv, "slice": SliceNet}[shape.net](shape, dropout)
 
 
 class Ears:

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from facetwin.policies.speech_shape import POINTS, SCALE, Shape
 
 State = Tensor | tuple[Tensor, ...]
+#: heads over the whole clip (16 in the seeds' transformer), and how many pictures away they look
+HEADS, REACH = 16, 60
 
 
 class SpeechNet(nn.Module):
@@ -89,3 +91,54 @@ class ConvNet(nn.Module):
             a, b = self.gates[k](torch.cat([long[:, :-step], y], -1)).chunk(2, -1)
             x = x + self.outs[k](self.drop(a * torch.sigmoid(b)))
         return x, tuple(held)
+
+
+class WholeNet(ConvNet):
+    """The same, then one transformer layer that looks at what comes after, too: for whole clips (offline).
+
+    Sixteen heads over the pictures within `REACH` on both sides, each with a learned bias by distance. Its
+    last layers begin at zero: started from the weights of a `ConvNet` it begins as good as that.
+    """
+
+    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
+        super().__init__(shape, dropout)
+        wide = shape.hidden
+        self.before = nn.LayerNorm(wide)
+        self.ask = nn.Linear(wide, 3 * wide)
+        self.tell = nn.Linear(wide, wide)
+        self.away = nn.Parameter(torch.zeros(HEADS, 2 * REACH + 1))
+        self.inner = nn.Sequential(
+            nn.LayerNorm(wide),
+            nn.Linear(wide, 2 * wide),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * wide, wide),
+        )
+        for last in (self.tell, self.inner[-1]):
+            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def forward(  # type: ignore[override]
+        self, windows: Tensor, state: None = None, face: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """(B, T, context * F) -> (B, T, 63, 2) in u; there is no state, each call is a clip of its own."""
+        return self.move(self.hear(windows)[0]), None
+
+    def hear(
+        self, windows: Tensor, state: tuple[Tensor, ...] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As `ConvNet` has it; the state is of no use."""
+        x, held = super().hear(windows)
+        q, k, v = (
+            self.ask(self.before(x)).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        )  # (B, H, T, h)
+        y = F.scaled_dot_product_attention(q, k, v, self._bias(x.shape[1]).to(q.dtype))
+        x = x + self.drop(self.tell(y.transpose(1, 2).flatten(2)))
+        return x + self.drop(self.inner(x)), held
+
+    def _bias(self, pictures: int) -> Tensor:
+        # (H, T, T): by distance, nothing beyond reach
+        place = torch.arange(pictures)
+        far = place[None] - place[:, None]  # (T, T)
+        bias = self.away[:, far.clamp(-REACH, REACH) + REACH]
+        return bias.masked_fill(far.abs() > REACH, float("-inf"))

@@ -25,6 +25,7 @@ LOOKAHEADS = (0, 40, 80)
 NETS = ("gru", "conv", "slice")
 POOLS = ("lstm", "mean", "max", "sum")
 ATTENTIONS = ("none", "luong", "transformer")
+ATTENTIVE = (("slice", "luong"), ("slice", "transformer"), ("conv", "transformer"))
 
 Floats = NDArray[np.float32]
 
@@ -50,7 +51,7 @@ class Shape:
     pool: str = "lstm"
     """How a slice becomes one vector: lstm (its last state), mean, max or sum."""
     attention: str = "none"
-    """Over the slices: none, luong (the last second) or transformer (the whole clip)."""
+    """Over slices: none, luong (the last second) or transformer (the whole clip, also after convolutions)."""
     standard: bool = False
     """Each coordinate's displacement is standardised over the training data."""
     gain: float = 1.0
@@ -62,6 +63,9 @@ class Shape:
         for name, known in (("net", NETS), ("pool", POOLS), ("attention", ATTENTIONS)):
             if getattr(self, name) not in known:
                 raise UsageError(f"no such {name}", found=getattr(self, name), expected=", ".join(known))
+        if self.attention != "none" and (self.net, self.attention) not in ATTENTIVE:
+            raise UsageError(f"no {self.attention} attention in this net", found=self.net,
+                             expected=", ".join(f"{net} with {how}" for net, how in ATTENTIVE))  # fmt: skip
         if self.context < 2 * self.ahead:
             raise UsageError(
                 "slices end before they begin", found=self.context, expected=f">= {self.history}"

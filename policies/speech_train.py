@@ -103,7 +103,8 @@ def train_member(
     torch.manual_seed(options.seed)
     net = make_net(shape, options.dropout)
     if start is not None:
-        net.load_state_dict(start.state_dict())
+        begun = start.state_dict()  # of the net itself, or of the convolutions under a whole one
+        net.load_state_dict({**net.state_dict(), **begun})
     if shape.standard and isinstance(net, SliceNet):
         moved = torch.cat(data.targets)
         net.standardise(moved.mean(0), moved.std(0).clamp_min(1e-3))
@@ -300,8 +301,10 @@ def train(
 
 
 def _alike(a: Shape, b: Shape) -> bool:
-    """Whether a network of one shape fits into the other."""
-    return replace(a, members=1, leveled=True, gain=1.0) == replace(b, members=1, leveled=True, gain=1.0)
+    """Whether a network of shape `a` fits into one of shape `b`."""
+    attention = b.attention if a.net == "conv" and a.attention == "none" else a.attention
+    alike = {"members": 1, "leveled": True, "gain": 1.0}
+    return replace(a, **alike, attention=attention) == replace(b, **alike)  # type: ignore[arg-type]
 
 
 def split(
