@@ -60,6 +60,8 @@ class Speak:
     talkers: str = "many"
     """Whom the speech model heard: many (a person and 4,000 synthetic talkers; 80 ms only, else one) or one
     (GRID's talker s1, whom it knows best)."""
+    offline: bool = False
+    """Hear the whole recording (30 s at a time) before its lips are planned: a little nearer, never live."""
     weights: Path | None = None
     """Other weights of the speech model."""
     size: int = 480
@@ -156,6 +158,10 @@ def _check(options: Speak) -> None:
         raise UsageError(
             "no such look-ahead", where="--lookahead", found=options.lookahead, expected="0, 40, 80"
         )
+    if options.offline and (options.lookahead, options.talkers) != (80, "many"):
+        raise UsageError("one model hears whole recordings", where="--offline",
+                         found=f"--lookahead {options.lookahead} --talkers {options.talkers}",
+                         expected="neither of them")  # fmt: skip
     if options.talkers not in ("one", "many"):
         raise UsageError("no such talkers", where="--talkers", found=options.talkers, expected="one or many")
 

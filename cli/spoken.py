@@ -50,6 +50,7 @@ def speech_weights(options: Speak) -> Path:
     from facetwin.policies.speech import SpeechModel
 
     talkers = options.talkers if options.lookahead == 80 else "one"
+    talkers = "offline" if options.offline else talkers
     return options.weights or SpeechModel.shipped(options.lookahead, talkers)
 
 

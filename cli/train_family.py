@@ -17,7 +17,7 @@ from facetwin.twin.errors import UsageError
 #: the six of the report, then what they do not see
 COLUMNS = (
     "D-P", "D-V", "D-PL", "D-VL", "D-AL", "D-AE", "opening correlation", "closure - control", "pucker",
-    "offset",
+    "offset", "visemes",
 )  # fmt: skip
 
 #: share of the clips that says when a network was best: looking at them is processor time, too
@@ -55,6 +55,8 @@ class TrainFamily:
     fit: int = 400
     """Clips of each training dataset that baselines are fitted on, taken evenly."""
     seed: int = 0
+    rescore: bool = False
+    """Score again the variants that lie in --out."""
     json: bool = False
     """Print one JSON object."""
 
@@ -66,8 +68,10 @@ def run(options: TrainFamily) -> int:
     from facetwin.policies.a2l_train import VARIANTS, train_variant
     from facetwin.policies.apc import APC
     from facetwin.policies.dataset import load_clips
+    from facetwin.policies.speech import SpeechModel
     from facetwin.policies.speech_shape import Shape
     from facetwin.policies.speech_train import Training, split
+    from facetwin.policies.talker_score import Talkers
 
     if options.seconds <= 0:
         raise UsageError("no time to train", where="--seconds", found=options.seconds, expected="above 0")
@@ -79,8 +83,11 @@ def run(options: TrainFamily) -> int:
     apc = APC.load(options.apc)
     options.out.mkdir(parents=True, exist_ok=True)
     waiting = [v for v in chosen if not (options.out / f"{_file(v.name)}.json").exists()]
-    scored = [_talkers(folder, options) for folder in options.score] if waiting else []
-    training = [load_clips(folder, options.limit) for folder in options.data] if waiting else []
+    done = [v for v in chosen if v not in waiting] if options.rescore else []
+    scored = [_talkers(folder, options) for folder in options.score] if waiting or done else []
+    training = [load_clips(folder, options.limit) for folder in options.data] if waiting or done else []
+    said = [c for clips in training for c in _evenly(clips, options.fit) if c.phonemes]
+    known = Talkers.of(said) if said else None
     with Progress("training", total=len(chosen), unit="variants") as progress:
         progress.update(len(chosen) - len(waiting))
         if waiting:
@@ -93,8 +100,12 @@ def run(options: TrainFamily) -> int:
             model = train_variant(
                 variant, parts, apc, options.seconds, options.seed, full=options.full, report=rows.append
             )
-            _keep(variant, model, rows, scored, options)
+            _keep(variant, model, rows[-1]["step"], scored, known, options)
             progress.advance()
+        for variant in done:
+            name = options.out / _file(variant.name)
+            steps = json.loads(name.with_suffix(".json").read_text("utf-8"))["steps"]
+            _keep(variant, SpeechModel.load(name.with_suffix(".safetensors")), steps, scored, known, options)
     table = _table(options.out, [v.name for v in VARIANTS], [folder.name for folder in options.score])
     _write(options.out / "table.json", json.dumps(table, indent=1) + "\n")
     text = _markdown(table)
@@ -136,20 +147,20 @@ def _baselines(training: list[Any], scored: list[Any], options: TrainFamily) -> 
 
 
 def _keep(
-    variant: Any, model: Any, rows: list[dict[str, float]], scored: list[Any], options: TrainFamily
+    variant: Any, model: Any, steps: float, scored: list[Any], known: Any, options: TrainFamily
 ) -> None:
     """Weights, then the json that says the variant is done."""
     from facetwin.policies.a2l_train import score_variant
 
     found: dict[str, Any] = {"gain": {}, "no gain": {}}
     for folder, talkers in zip(options.score, scored):
-        for kind, row in score_variant(model, talkers).items():
+        for kind, row in score_variant(model, talkers, known).items():
             found[kind][folder.name] = _plain(row)
     facts = {
         "variant": variant.name,
         "offline": model.shape.offline,
         "parameters": model.parameters,
-        "steps": rows[-1]["step"],
+        "steps": steps,
         "opening gain": round(model.shape.gain, 3),
         "scores": found,
     }

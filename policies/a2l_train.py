@@ -20,7 +20,7 @@ from facetwin.policies.speech import SpeechModel
 from facetwin.policies.speech_data import Material
 from facetwin.policies.speech_shape import Shape
 from facetwin.policies.speech_train import Training, gapes, network_input, train_member
-from facetwin.policies.talker_score import Talkers, talker_table
+from facetwin.policies.talker_score import Talkers, talker_table, visemes
 
 #: units of the LSTM (three layers), and of all else; the report has 256
 WIDTH = 64
@@ -122,8 +122,14 @@ def opening_gain(net: Any, shape: Shape, data: Material, apc: APC | None = None)
     return float(np.clip(ratio, 0.5, 2.0))
 
 
-def score_variant(model: SpeechModel, talkers: Talkers) -> dict[str, dict[str, Score]]:
-    """Scores of a model as it is ("gain"), and without its opening gain ("no gain")."""
+def score_variant(
+    model: SpeechModel, talkers: Talkers, known: Talkers | None = None
+) -> dict[str, dict[str, Score]]:
+    """Scores of a model as it is ("gain"), and without its opening gain ("no gain").
+
+    With `known`, talkers who teach a classifier to read sounds from lips, also "visemes": the share of sounds
+    read from what the model makes by that from the true motion (`visemes.Reading`).
+    """
     moved: dict[str, NDArray[np.float32]] = {}
     for clip in talkers.clips:
         model.rest = talkers.statics[clip.talker]  # the family sees the talker's static face
@@ -132,4 +138,8 @@ def score_variant(model: SpeechModel, talkers: Talkers) -> dict[str, dict[str, S
         "gain": lambda clip: moved[clip.name],
         "no gain": lambda clip: moved[clip.name] / np.float32(model.shape.gain),
     }
-    return talker_table(talkers, made, people=False)[0]
+    table = talker_table(talkers, made, people=False)[0]
+    if known is not None and any(clip.phonemes for clip in talkers.clips):
+        for name, maker in made.items():
+            table[name]["visemes"] = visemes(talkers, talkers.faces(maker), known).scores()["viseme ratio"]
+    return table

@@ -199,7 +199,8 @@ class AcquaintedFace(FeltFace):
             return felt
         before, now = self._shift
         off = now(commands)[1] - before(commands)[1] - self._still  # (B, 63, 2)
-        wider = off[:, _UPPER, 1] - off[:, _LOWER, 1]
+        # a tracker is blind to small gaps: what it saw may say that lips must be pressed more, never less
+        wider = (off[:, _UPPER, 1] - off[:, _LOWER, 1]).clamp_min(0)
         return Felt(felt.points + off, felt.gap + self._mm * wider, felt.trust)
 
 

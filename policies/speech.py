@@ -126,8 +126,11 @@ class SpeechModel:
     def shipped(lookahead: int = 80, talkers: str = "one") -> Path:
         """Path of the shipped weights of a look-ahead in ms.
 
-        `talkers`: "one" (GRID s1) or "many" (s1 and 4,000 synthetic talkers; 80 ms only).
+        `talkers`: "one" (GRID s1), "many" (s1 and 4,000 synthetic talkers; 80 ms only), or "offline" (as
+        many, and the whole recording, whatever the look-ahead).
         """
+        if talkers == "offline":
+            return assets.path("weights", "speech_offline.safetensors")
         heard = {"one": "", "many": "many_"}[talkers]
         return assets.path("weights", f"speech_{heard}{lookahead}ms.safetensors")
 

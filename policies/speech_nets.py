@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facetwin.policies.speech_shape import POINTS, SCALE, Shape
+from facetwin.twin.errors import UsageError
 
 State = Tensor | tuple[Tensor, ...]
 #: heads over the whole clip (16 in the seeds' transformer), and how many pictures away they look
@@ -103,6 +104,9 @@ class WholeNet(ConvNet):
     def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
         super().__init__(shape, dropout)
         wide = shape.hidden
+        if wide % HEADS:
+            raise UsageError(f"{HEADS} heads do not share this width", found=wide,
+                             expected=f"a multiple of {HEADS}")  # fmt: skip
         self.before = nn.LayerNorm(wide)
         self.ask = nn.Linear(wide, 3 * wide)
         self.tell = nn.Linear(wide, wide)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ KINDS = {
     "lstm": Shape(80, 1, hidden=16, layers=2, context=13, net="slice", leveled=True),
     "luong": Shape(40, 1, 16, 2, 26, net="slice", leveled=True, apc=(2, 8), pool="max", attention="luong"),
     "offline": Shape(80, 1, 16, 2, 26, net="slice", leveled=True, pool="sum", attention="transformer"),
+    "whole": Shape(80, 1, 32, 6, net="conv", leveled=True, attention="transformer"),
 }
 
 
@@ -54,10 +56,11 @@ def test_every_kind_is_the_same_streamed_and_whole(kind: str, samples: int) -> N
         assert np.abs(joined - whole).max(initial=0) < 1e-5
 
 
-def test_an_offline_model_says_long_things_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["offline", "whole"])
+def test_an_offline_model_says_long_things_in_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "BLOCK", 60)
     monkeypatch.setattr(speech, "EDGE", 15)
-    model = of_kind("offline")
+    model = of_kind(kind)
     sound = noise(6.5)
     whole = model(sound)
     assert len(whole) == -(-len(sound) // STEP)
@@ -97,10 +100,34 @@ def test_every_kind_is_trained_on_what_it_is_used_with(kind: str) -> None:
         assert np.abs(trained[:-2] - used[:-2]).max() < 1e-5
 
 
-@pytest.mark.parametrize("value", [{"net": "rnn"}, {"pool": "x"}, {"attention": "x"}, {"context": 2}])
+@pytest.mark.parametrize(
+    "value", [{"net": "rnn"}, {"pool": "x"}, {"attention": "x"}, {"context": 2}, {"attention": "transformer"}]
+)
 def test_no_such_shape(value: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         Shape(**value)  # type: ignore[arg-type]
+
+
+def test_a_whole_net_begins_as_the_convolutions_and_hears_what_comes_after() -> None:
+    conv = of_kind("conv")
+    shape = replace(KINDS["conv"], members=1, hidden=32, attention="transformer")
+    plain = make_net(replace(shape, attention="none")).eval()
+    whole = make_net(shape).eval()
+    whole.load_state_dict({**whole.state_dict(), **plain.state_dict()})
+    sound = noise(2)
+    a, b = (
+        SpeechModel(s, [n], conv.rest) for s, n in ((replace(shape, attention="none"), plain), (shape, whole))
+    )
+    assert np.abs(a(sound) - b(sound)).max() < 1e-6
+    with torch.no_grad():
+        torch.nn.init.normal_(whole.tell.weight, std=0.3)
+    changed = sound.copy()
+    changed[-4 * STEP :] = 0.0
+    off = np.abs(b(sound) - b(changed)).max((1, 2))
+    assert off[len(off) // 2] > 0  # a second before the change
+    assert np.array_equal(a(sound)[: len(off) // 2], a(changed)[: len(off) // 2])
+    with pytest.raises(UsageError, match="heads"):
+        make_net(replace(shape, hidden=24))
 
 
 def noise(seconds: float, level: float = 0.1) -> np.ndarray:

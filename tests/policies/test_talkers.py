@@ -125,9 +125,11 @@ def test_a_variant_is_trained_and_scored(name: str, talkers: Made, monkeypatch: 
     _, parts = split([clips], Shape(leveled=True), Training(augment=0), 0.2)
     model = a2l_train.train_variant(small, parts, apc, 0.3, 0)
     assert 0.5 <= model.shape.gain <= 2
-    table = a2l_train.score_variant(model, Talkers.of(clips))
+    table = a2l_train.score_variant(model, Talkers.of(clips), Talkers.of(clips))
     assert set(table) == {"gain", "no gain"}
     assert np.isfinite(table["gain"]["D-P"].value)
+    assert 0 <= table["gain"]["visemes"].value < 1.5
+    assert "visemes" not in a2l_train.score_variant(model, Talkers.of(clips))["gain"]
 
 
 def test_the_family_has_what_the_report_has() -> None:
