@@ -65,7 +65,8 @@ def load_weights(
         raise UsageError("no such weights", where=path, hint="train them, or check the path")
     with path.open("rb") as f:
         head = f.read(16)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+    # a safetensors file begins with the length of its header, which may end in a pickle's first byte
+    if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise FaceTwinError(
             "a pickle or torch archive, which could run code, is not loaded",
             where=path,

@@ -44,6 +44,17 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
         weights.load_weights(tmp_path / "absent.safetensors")
 
 
+def test_a_header_as_long_as_a_pickle_begins_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    for length in range(1, 300):  # one file in 32 begins with a pickle's first byte
+        weights.save_weights(path, {"a" * length: TENSORS["a"]}, SIDECAR)
+        if path.read_bytes()[:1] == b"\x80":
+            break
+    assert path.read_bytes()[:1] == b"\x80"
+    tensors, _ = weights.load_weights(path)
+    assert np.array_equal(tensors["a" * length], TENSORS["a"])
+
+
 @pytest.mark.parametrize("expect", [{"a": (3, 2)}, {"b": (2, 3)}, {}, {"a": (2, 3), "b": (1,)}])
 def test_other_shapes_and_names(tmp_path: Path, expect: dict[str, tuple[int, ...]]) -> None:
     path = tmp_path / "w.safetensors"
