@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.hil, pytest.mark.rung(5, "twin against rig")]
 SENSOR, MIRROR = 0.005, 0.005
 #: by the mirror at most, for its mean square; fewer pictures a second than this tell times less well
 WORST, RATE = 2.0, 15.0
+#: recordings whose latencies are averaged where only the mirror tells
+TURNS = 2
 #: slots of motors that have a turn: three of the neck, whose servos are of another model than the face's
 SLOTS = 3
 #: u
@@ -30,36 +32,49 @@ def test_twin_and_rig_are_near(active, bare, rig_name, tmp_path):
         pytest.skip("nothing shows what this rig does")
     spec = bare.spec
     played = program(spec, [spec.names[i] for slot in slots(spec)[:SLOTS] for i in slot], clip=False)
-    sides = {}
+    recordings, truths = [], []
     with Watcher(gentle=True) as watcher:
-        begin = active.clock.now()
-        sides["rig"] = play_program(active, watcher, played, tmp_path / "rig", name=rig_name)
-        truth = told_latency(bare, sides["rig"].side, begin) if bare.capabilities.emulated else None
+        for turn in range(1 if bare.capabilities.measures else TURNS):
+            begin = active.clock.now()
+            folder = tmp_path / f"rig-{turn}"
+            recordings.append(play_program(active, watcher, played, folder, name=rig_name).side)
+            if bare.capabilities.emulated:
+                truths.append(told_latency(bare, recordings[-1], begin))
     shape = bare.capabilities.camera
     size = None if shape is None else (shape[1], shape[0])
     with Watcher() as watcher, SafetyLayer(SimRig(spec, size=size, tick=0.001)) as twin:
         twin.activate()
         twin.home(0)
         folder = tmp_path / "twin"
-        sides["twin"] = play_program(twin, watcher, played, folder, name="twin", look=shape is not None)
-    found = compare(sides["twin"].side, sides["rig"].side, played)
-    pictures = len(sides["rig"].side.data.picture_time)
-    off = []
-    for motor in found.motors:
-        best = motor.best
-        assert best is not None, motor.note
-        assert 0.0 <= best.latency < 0.15, motor.name
-        assert 0.7 < motor.gain < 1.4, motor.name
-        if truth is not None:
-            off.append(best.latency - truth[spec.index(motor.name)])
-    print("latency off by ms:", [round(1e3 * x, 2) for x in off], "pictures:", pictures)
-    if truth is not None and bare.capabilities.measures:
-        assert np.abs(off).max() < SENSOR, off
-    elif truth is not None:
-        # a busy machine lets the emulated camera take fewer pictures
-        share = min(1.0, pictures / (RATE * played.seconds))
-        assert np.sqrt(np.mean(np.square(off))) < MIRROR / share, (off, pictures)
-        assert np.abs(off).max() < WORST * MIRROR / share, (off, pictures)
+        own = play_program(twin, watcher, played, folder, name="twin", look=shape is not None).side
+    each = []
+    for turn, recording in enumerate(recordings):
+        found = compare(own, recording, played)
+        for motor in found.motors:
+            best = motor.best
+            assert best is not None, motor.note
+            assert 0.0 <= best.latency < 0.15, motor.name
+            assert 0.7 < motor.gain < 1.4, motor.name
+        if truths:
+            told = truths[turn][[spec.index(motor.name) for motor in found.motors]]
+            each.append([motor.best.latency for motor in found.motors] - told)
+            print(
+                "latency off by ms:",
+                np.round(1e3 * each[-1], 2),
+                len(recording.data.picture_time),
+                "pictures",
+            )
+    if truths:
+        off = np.mean(each, axis=0)  # a latency is the mean of what the recordings say
+        print("together:", np.round(1e3 * off, 2))
+        if bare.capabilities.measures:
+            assert np.abs(off).max() < SENSOR, off
+        else:
+            # a busy machine lets the emulated camera take fewer pictures
+            pictures = min(len(recording.data.picture_time) for recording in recordings)
+            share = min(1.0, pictures / (RATE * played.seconds))
+            assert np.sqrt(np.mean(np.square(off))) < MIRROR / share, (off, pictures)
+            assert np.abs(off).max() < WORST * MIRROR / share, (off, pictures)
     if found.groups:
         assert all(m.clear >= CLEAR for m in found.motors if m.by == "mirror")
         assert max(g.aligned for g in found.groups) < APART
