@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from facetwin.hardware.rig import Rig
     from facetwin.twin.calibration.compare import Comparison
     from facetwin.twin.calibration.probes import Program
+    from facetwin.twin.calibration.sides import Side
     from facetwin.twin.spec import RigSpec
+
+
+#: turns where only the mirror tells, and at most
+TURNS, MOST = 2, 10
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,9 @@ class RigCompare:
     """Folder for recordings and report."""
     motors: tuple[str, ...] = ()
     """Only these motors have a turn; default: all."""
+    turns: int = 0
+    """How often motors have their turns on the rig: latencies that only the mirror tells are averaged over
+    them. 0: once where servos say where they stand, else twice."""
     controllers: bool = True
     """Play speech controllers too, and compare their ranks."""
     sound: Path | None = None
@@ -92,26 +100,31 @@ def run(options: RigCompare) -> int:
                 raise
             notes.append(f"controllers: {why}")
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in ("rig", "twin", "calibrated twin"):
-        _clear(options.out / name)
+    for folder in (options.out / "twin", options.out / "calibrated twin", *options.out.glob("rig*")):
+        _clear(folder)
     real, look = not rig.capabilities.simulated, rig.capabilities.camera is not None
     with Watcher(gentle=real) as watcher:
-        on_rig, rig_seen = _play(rig, watcher, played, contest, options, options.out / "rig", options.rig)
+        folder = options.out / "rig"
+        on_rig, rig_seen, again = _play(
+            rig, watcher, played, contest, options, folder, options.rig, turns=True
+        )
     with Watcher() as watcher:
         folder = options.out / "twin"
-        on_twin, twin_seen = _play(twin, watcher, played, contest, options, folder, "twin", look=look)
-        first = _compare(on_twin, on_rig, played, contest, twin_seen, rig_seen)
+        on_twin, twin_seen, _ = _play(twin, watcher, played, contest, options, folder, "twin", look=look)
+        first = _compare(on_twin, on_rig, played, contest, twin_seen, rig_seen, again)
         second, calibration = None, None
         if options.calibrate:
             calibration, body = _calibrate(options, rig.spec)
             folder = options.out / "calibrated twin"
-            again, seen = _play(twin, watcher, played, contest, options, folder, "calibrated twin", body)
-            second = _compare(again, on_rig, played, contest, seen, rig_seen)
+            calibrated, seen, _ = _play(
+                twin, watcher, played, contest, options, folder, "calibrated twin", body
+            )
+            second = _compare(calibrated, on_rig, played, contest, seen, rig_seen, again)
     result: dict[str, Any] = {
         "rig": options.rig, "twin": options.twin, "table": f"{rig.spec.name} {rig.spec.hash[:12]}",
         "seconds": played.seconds, "seed": options.seed, "unit": "u, distance of the outer eye corners",
         "pictures": {"rig": len(on_rig.side.data.picture_time), "twin": len(on_twin.side.data.picture_time)},
-        "measures": on_rig.side.measures, "kept_time": str(on_rig.paced),
+        "turns": 1 + len(again), "measures": on_rig.side.measures, "kept_time": str(on_rig.paced),
         "missed_deadlines": on_rig.paced.share_missed, "notes": [*notes, *first[0].notes],
         "compared": plain(first), "calibrated": None if second is None else plain(second),
         "calibration": calibration,
@@ -154,6 +167,8 @@ def _check(options: RigCompare) -> None:
         raise UsageError("no such rate", where="--fps", found=options.fps, expected="1 to 100")
     if not 64 <= options.size <= 2160:
         raise UsageError("no such size", where="--size", found=options.size, expected="64 to 2160 px")
+    if not 0 <= options.turns <= MOST:
+        raise UsageError("no such number", where="--turns", found=options.turns, expected=f"0 to {MOST}")
     if not 2.0 <= options.seconds <= 60.0:
         raise UsageError("no such length", where="--seconds", found=options.seconds, expected="2 to 60 s")
     if options.out.exists() and not options.out.is_dir():
@@ -197,7 +212,9 @@ def _play(
     name: str,
     body: RigSpec | None = None,
     look: bool = True,
-) -> tuple[Played, Any]:
+    turns: bool = False,
+) -> tuple[Played, Any, list[Side]]:
+    """Play the program and the controllers; with ``turns`` the motors' turns again, as often as asked."""
     from dataclasses import replace
 
     from facetwin.cli.compare_controllers import play_contest
@@ -215,14 +232,36 @@ def _play(
         seen = None
         if contest is not None:
             seen = play_contest(rig, watcher, contest, name=name, seed=options.seed)
+        again = _more(rig, watcher, options, folder, played_now.side.measures) if turns else []
         rig.hold()
     if body is not None:  # its motors stand where that table says
         played_now = replace(played_now, side=replace(played_now.side, spec=body))
-    return played_now, seen
+    return played_now, seen, again
+
+
+def _more(rig: Any, watcher: Watcher, options: RigCompare, folder: Path, measures: bool) -> list[Side]:
+    """More recordings of the motors' turns, without clip and controllers."""
+    from facetwin.cli.compare_record import play_program
+    from facetwin.twin.calibration.probes import program
+
+    count = options.turns or (1 if measures else TURNS)
+    if rig.capabilities.camera is None:
+        return []  # sensors need no second look
+    turns, out = program(rig.spec, options.motors, clip=False), []
+    for k in range(2, count + 1):
+        place, name = folder.with_name(f"{folder.name}-{k}"), f"{options.rig}, turns {k} of {count}"
+        out.append(play_program(rig, watcher, turns, place, fps=options.fps, name=name).side)
+    return out
 
 
 def _compare(
-    twin: Played, rig: Played, played: Program, contest: Contest | None, twin_seen: Any, rig_seen: Any
+    twin: Played,
+    rig: Played,
+    played: Program,
+    contest: Contest | None,
+    twin_seen: Any,
+    rig_seen: Any,
+    again: list[Side],
 ) -> tuple[Comparison, dict[str, Any] | None]:
     from facetwin.cli.compare_controllers import agreement, scores
     from facetwin.twin.calibration.compare import compare
@@ -230,7 +269,7 @@ def _compare(
     ranks = None
     if contest is not None:
         ranks = agreement(scores(contest, twin_seen), scores(contest, rig_seen))
-    return compare(twin.side, rig.side, played), ranks
+    return compare(twin.side, rig.side, played, again), ranks
 
 
 def _calibrate(options: RigCompare, spec: RigSpec) -> tuple[dict[str, Any], RigSpec]:

@@ -16,10 +16,10 @@ from facetwin.twin.calibration.agreement import (
 )
 from facetwin.twin.calibration.compare import CLEAR, Side, align_traces, compare
 from facetwin.twin.calibration.excitation import slots
-from facetwin.twin.calibration.observed import Observed
-from facetwin.twin.calibration.probes import CLIP, RATE, TURN, expressions, probe, program
+from facetwin.twin.calibration.observed import Observed, check_frozen
+from facetwin.twin.calibration.probes import CLIP, RATE, TURN, expressions, probe, program, sharing
 from facetwin.twin.calibration.servo_trace import fit_servo
-from facetwin.twin.calibration.traces import BACKLASH, DEAD, FREQUENCY, LATENCY
+from facetwin.twin.calibration.traces import BACKLASH, DEAD, FREQUENCY, LATENCY, models
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import load_face
 from facetwin.twin.landmarks import align, canonical, fit_unit
@@ -124,6 +124,41 @@ def test_without_sensors_the_mirror_tells_their_sum(pair):
     assert np.abs(off).max() < 0.012
     groups = {g.name: g for g in found.groups}
     assert groups["lips"].aligned < groups["lips"].raw
+
+
+def test_turns_played_again_count_as_much_as_the_first(pair, skin):
+    played, body, twin, rig = pair
+    blind = [replace(s, data=replace(s.data, measured=np.full_like(s.data.measured, np.nan)))
+             for s in (twin, rig, record(body, played, skin, sensors=False, late=0.03, seed=7))]  # fmt: skip
+    one, two = (compare(blind[0], side, played) for side in blind[1:])
+    both = compare(*blind[:2], played, blind[2:])
+    for m, a, b in zip(both.motors, one.motors, two.motors):
+        assert m.mirror.latency == pytest.approx((a.mirror.latency + b.mirror.latency) / 2, abs=1e-5)
+        assert m.gain == a.gain  # all else is the first recording's
+        assert abs(a.mirror.latency - b.mirror.latency) / 2 <= m.mirror.spread[LATENCY] + 1e-5
+    same = compare(*blind[:2], played, [blind[1]])
+    assert [m.mirror.latency for m in same.motors] == [m.mirror.latency for m in one.motors]
+
+
+def test_the_error_that_the_twin_shows_too_is_taken_off(pair):
+    """Pictures that the twin's camera stamps 5 ms late make all of its latencies 5 ms too long, and the rig's
+    by as much shorter."""
+    played, _, twin, rig = pair
+    blind = [replace(s, data=replace(s.data, measured=np.full_like(s.data.measured, np.nan)))
+             for s in (twin, rig)]  # fmt: skip
+    late = replace(blind[0], data=replace(blind[0].data, picture_time=blind[0].data.picture_time + 0.005))
+    right, wrong = compare(*blind, played), compare(late, blind[1], played)
+    off = [a.mirror.latency - b.mirror.latency for a, b in zip(wrong.motors, right.motors)]
+    assert np.mean(off) == pytest.approx(-0.005, abs=0.001)
+
+
+def test_motors_that_take_a_turn_together_have_servos_of_one_model():
+    for spec in (FACE, load_rig("emo23")):
+        kinds = {i: k for k, members in enumerate(models(spec)) for i in members}
+        turns = sharing(spec)
+        assert sorted(i for turn in turns for i in turn) == list(range(spec.size))
+        assert all(len({kinds[i] for i in turn}) == 1 for turn in turns)
+        assert [set(t.motors) for t in program(spec).turns] == [set(turn) for turn in turns]
 
 
 def test_a_twin_is_near_itself(pair, skin):
@@ -235,3 +270,17 @@ def test_rank_agreement_refuses_what_does_not_pair():
         pearson([1.0], [1.0])
     with pytest.raises(FaceTwinError, match="not finite"):
         mean_maximum_rank_violation([1.0, float("nan")], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(("after", "frozen"), [(0.2, False), (0.6, True)])
+def test_a_camera_is_frozen_only_once_a_command_should_show(pair, after, frozen):
+    """A still face at rest gives the same landmarks to the bit, and the first command takes a while."""
+    data = pair[2].data
+    moved = data.time[np.argmax(np.abs(data.sent - data.sent[0]).max(1) > 0.2)]
+    still = data.picture_time < moved + after
+    seen = np.where(still[:, None, None], data.landmarks[0], data.landmarks)
+    if frozen:
+        with pytest.raises(UsageError, match="the camera was frozen"):
+            check_frozen(replace(data, landmarks=seen), "here")
+    else:
+        check_frozen(replace(data, landmarks=seen), "here")

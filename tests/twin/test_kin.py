@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facetwin.twin.calibration.kin import LEAST, expectations, models
+from facetwin.twin.calibration.kin import LEAST, expectations
 from facetwin.twin.calibration.probes import RATE, program
 from facetwin.twin.calibration.servo_trace import TICK, fit_servo, trace_of
-from facetwin.twin.calibration.traces import DAMPING, FREQUENCY, LATENCY, SPEED, Playback, table_of
+from facetwin.twin.calibration.traces import DAMPING, FREQUENCY, LATENCY, SPEED, Playback, models, table_of
 from facetwin.twin.spec import load_rig
 
 MOTORS = ("jaw", "left_eye_yaw", "left_upper_lid", "left_inner_brow")

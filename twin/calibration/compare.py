@@ -11,21 +11,21 @@ is the camera's; without, only their sum is known, and it is called so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facetwin.twin.calibration.face_map import points
-from facetwin.twin.calibration.kin import expectations
+from facetwin.twin.calibration.mirror_fit import averaged, own_error, refit, without
 from facetwin.twin.calibration.observed import Observed
 from facetwin.twin.calibration.probes import Program, Turn
-from facetwin.twin.calibration.pulses import Heard, Pulses, Stretch, find
-from facetwin.twin.calibration.servo_trace import TICK, ServoFit, fit_servo, trace_of
+from facetwin.twin.calibration.servo_trace import TICK, ServoFit, fit_servo
+from facetwin.twin.calibration.sides import AFTER, Side, told, window
 from facetwin.twin.calibration.traces import LATENCY, Playback, table_of
 from facetwin.twin.errors import UsageError
 from facetwin.twin.landmarks import indices
-from facetwin.twin.spec import RigSpec
 
 Floats = NDArray[np.float64]
 
@@ -34,41 +34,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "lips": ("lips40",), "jaw": ("jaw11",), "cheeks": ("cheeks12",), "eyes": ("right_eye16", "left_eye16"),
     "irises": ("right_iris5", "left_iris5"), "brows": ("right_brow10", "left_brow10"),
 }  # fmt: skip
-#: s before and after a motor's turn that belong to it
-BEFORE, AFTER = 0.3, 0.2
 #: most directions of landmark motion that a decoder uses
 DIRECTIONS = 25
 #: correlation of a decoder with the twin's own motor, below which the mirror does not show the motor
 CLEAR = 0.95
 #: s: delays of the rig behind the twin that are tried
 DELAYS = np.arange(-0.06, 0.2001, 0.002)
-#: times that pulses and servos are found, each by the other
-PASSES = 3
 #: latencies by the mirror with a larger standard deviation (s) say nothing of the camera
 SURE = 0.02
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of both: the table it believes in, and what was recorded of it; time 0 is the program's start.
-
-    `data.measured` may have times of its own (`read_time`, float64 [shape=(T,), s]); `zero` is the time of
-    the program's start on the rig's clock, s; `under_way` what is known to lie between `write` and a servo
-    that can act, s: it is in `data.time` already, so latencies are the servos' own. `pulses`: of hobby
-    servos' boards; half a period of them is in `under_way`.
-    """
-
-    spec: RigSpec
-    data: Observed
-    read_time: Floats | None = None
-    zero: float = 0.0
-    under_way: float = 0.0
-    pulses: Pulses | None = None
-
-    @property
-    def measures(self) -> bool:
-        """Whether its servos say where they stand."""
-        return bool(np.isfinite(self.data.measured).any())
 
 
 @dataclass(frozen=True)
@@ -159,16 +132,27 @@ class Comparison:
     notes: list[str]
 
 
-def compare(twin: Side, rig: Side, played: Program) -> Comparison:
+def compare(twin: Side, rig: Side, played: Program, again: Sequence[Side] = ()) -> Comparison:
     """Compare two recordings of one program; both tables have the same motors.
 
-    Raises `UsageError` when there is nothing to compare: no camera and no sensors, or too short.
+    Parameters
+    ----------
+    twin, rig : Side
+    played : Program
+    again : sequence of Side, optional
+        More recordings of the same turns on the same rig: latencies that only the mirror tells are averaged
+        over all. They need no more than the turns.
+
+    Raises
+    ------
+    UsageError
+        Nothing to compare: no camera and no sensors, or too short.
     """
     if twin.spec.names != rig.spec.names:
         raise UsageError(
             "another rig's motors", where="compare", found=rig.spec.name, expected=twin.spec.name
         )
-    for name, side in (("twin", twin), ("rig", rig)):
+    for name, side in (("twin", twin), *(("rig", side) for side in (rig, *again))):
         until = played.turns[-1].end if played.turns else played.seconds
         if len(side.data.time) < 2 or side.data.time[-1] < until - 0.1:
             found = f"{side.data.time[-1]:.1f} s" if len(side.data.time) else "nothing"
@@ -185,7 +169,7 @@ def compare(twin: Side, rig: Side, played: Program) -> Comparison:
     motors: list[MotorResult] = []
     for turn in played.turns:
         motors += _motors(twin, rig, turn, all(looks), notes)
-    motors = _again(rig, played, motors)
+    motors = _by_mirror_alone(twin, [rig, *again], played, motors)
     order = {name: k for k, name in enumerate(rig.spec.names)}
     motors.sort(key=lambda m: order[m.name])
     camera, spread = _camera(motors)
@@ -212,11 +196,6 @@ def features(data: Observed) -> Floats:
     at = points()
     flat = data.landmarks[:, at, :2].reshape(len(data.landmarks), -1)
     return np.concatenate([flat, data.turn], 1)
-
-
-def _window(time: Floats, turn: Turn) -> NDArray[np.bool_]:
-    out: NDArray[np.bool_] = (time >= turn.start - BEFORE) & (time < turn.end + AFTER)
-    return out
 
 
 def _motors(twin: Side, rig: Side, turn: Turn, look: bool, notes: list[str]) -> list[MotorResult]:
@@ -252,63 +231,36 @@ def _motors(twin: Side, rig: Side, turn: Turn, look: bool, notes: list[str]) -> 
 
 def _readings(side: Side, motor: int, turn: Turn) -> tuple[Floats, Floats]:
     time = side.data.time if side.read_time is None else side.read_time
-    rows = _window(time, turn) & np.isfinite(side.data.measured[:, motor])
+    rows = window(time, turn) & np.isfinite(side.data.measured[:, motor])
     return time[rows], side.data.measured[rows, motor]
 
 
 def _by_sensor(side: Side, motor: int, turn: Turn) -> ServoFit:
-    return fit_servo(*_told(side, motor, turn, *_readings(side, motor, turn)), mirror=False)
+    return fit_servo(*told(side, motor, turn, *_readings(side, motor, turn)), mirror=False)
 
 
 def _by_mirror(
     side: Side, motor: int, turn: Turn, at: Floats, seen: Floats, own: ServoFit | None
 ) -> ServoFit:
     given = None if own is None else own.values
-    return fit_servo(*_told(side, motor, turn, at, seen), mirror=True, given=given)
+    return fit_servo(*told(side, motor, turn, at, seen), mirror=True, given=given)
 
 
-def _again(rig: Side, played: Program, motors: list[MotorResult]) -> list[MotorResult]:
-    """Motors that only the mirror shows, fitted again: by the pulses that their boards are found to have
-    sent, and by what is to be expected of their model."""
-    alone = {rig.spec.index(m.name): m for m in motors if m.mirror is not None and m.sensor is None}
-    turns = {i: turn for turn in played.turns for i in turn.motors}
-    fits = {i: m.mirror for i, m in alone.items() if m.mirror is not None}
-    told = {i: _told(rig, i, turns[i], fit.time, fit.seen) for i, fit in fits.items()}
-    heard: dict[int, Heard] = {}
-    for _ in range(PASSES):
-        before, now = heard, dict(told)
-        if rig.pulses is not None:
-            stretches = _stretches(rig.pulses, told, fits)
-            heard = find(stretches, rig.pulses.period)
-            if heard == before:
-                break
-            for i, s in stretches.items():
-                now[i] = (*told[i][:2], *heard[s.board].hold(s.arrived, s.sent), *told[i][4:])
-            fits |= {i: fit_servo(*now[i], mirror=True) for i in stretches}
-        expected = expectations(rig.spec, {i: trace_of(*t, mirror=True) for i, t in now.items()}, fits)
-        fits |= {i: fit_servo(*now[i], mirror=True, expected=e) for i, e in expected.items()}
-        if rig.pulses is None:
-            break
-    return [replace(m, mirror=fits[i]) if (i := rig.spec.index(m.name)) in fits else m for m in motors]
-
-
-Told = tuple[RigSpec, int, Floats, Floats, Floats, Floats]
-
-
-def _stretches(pulses: Pulses, told: dict[int, Told], fits: dict[int, ServoFit]) -> dict[int, Stretch]:
-    """Turns of motors whose boards pulse, by what their servos are known to be like so far."""
-    out = {}
-    for i, turn in told.items():
-        if (board := pulses.boards[i]) >= 0:
-            arrived = turn[2] - pulses.period / 2  # without the mean wait
-            out[i] = Stretch(board, trace_of(*turn, mirror=True), fits[i].values, arrived, turn[3])
-    return out
-
-
-def _told(side: Side, motor: int, turn: Turn, at: Floats, seen: Floats) -> Told:
-    """A motor's turn, as `fit_servo` takes it."""
-    rows = _window(side.data.time, turn)
-    return side.spec, motor, side.data.time[rows], side.data.sent[rows], at, seen
+def _by_mirror_alone(
+    twin: Side, rigs: Sequence[Side], played: Program, motors: list[MotorResult]
+) -> list[MotorResult]:
+    """Motors that only the mirror shows, fitted again by all that is known of them together."""
+    number = rigs[0].spec.index
+    own = {number(m.name): m.twin_mirror for m in motors if m.twin_mirror and m.mirror and not m.sensor}
+    error = own_error(twin, played, own)
+    found: dict[int, list[ServoFit]] = {}
+    for k, rig in enumerate(rigs):
+        results = motors if k == 0 else [m for t in played.turns for m in _motors(twin, rig, t, True, [])]
+        alone = {number(m.name): m.mirror for m in results if m.mirror and not m.sensor}
+        for i, fit in refit(rig, played, alone).items():
+            if i in error:
+                found.setdefault(i, []).append(without(fit, error[i]))
+    return [replace(m, mirror=averaged(found[i])) if (i := number(m.name)) in found else m for m in motors]
 
 
 def _decode(
@@ -320,13 +272,13 @@ def _decode(
     """
     times, seen = [], []
     for side in (twin, rig):
-        rows = _window(side.data.picture_time, turn) & side.data.found()
+        rows = window(side.data.picture_time, turn) & side.data.found()
         shown = features(side.data)[rows]
         times.append(side.data.picture_time[rows])
         seen.append(shown - (np.median(shown[:5], axis=0) if len(shown) else 0.0))
     if min(map(len, times)) < 25:
         return {}
-    rows = _window(twin.data.time, turn)
+    rows = window(twin.data.time, turn)
     playback = Playback(twin.spec, twin.data.time[rows], twin.data.sent[rows], TICK)
     table = table_of(twin.spec)
     # directions that move by more than the tracker's scatter

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetwin.twin.calibration.servo_trace import FREE, PRIOR, Expected, ServoFit, Trace
-from facetwin.twin.calibration.traces import LATENCY, SCALE, table_of
+from facetwin.twin.calibration.traces import LATENCY, models, table_of
 from facetwin.twin.spec import RigSpec
 
 Floats = NDArray[np.float64]
@@ -28,14 +28,6 @@ _LATE = FREE.index(LATENCY)
 _SHARED = [i for i, k in enumerate(FREE) if k != LATENCY]
 _KEYS = [FREE[i] for i in _SHARED]
 _PRIOR = np.diag([PRIOR[k] ** -2 for k in _KEYS])
-
-
-def models(spec: RigSpec) -> list[list[int]]:
-    """Motors by number, those together whose servos have the same row in the table."""
-    rows: dict[tuple[float, ...], list[int]] = {}
-    for motor, row in enumerate(table_of(spec)):
-        rows.setdefault(tuple(row[:SCALE]), []).append(motor)
-    return list(rows.values())
 
 
 def expectations(

@@ -19,6 +19,8 @@ SHORTEST = 12.0
 LEAST = 0.08
 #: s and commands: landmarks that stay the same to the bit for so long, while commands go so far, are frozen
 FROZEN, MOVED = 1.0, 0.1
+#: s: how long a command may take to show: latency, lag, pulses, camera
+SHOWN = 0.3
 #: s of each block, and which of every four is held out
 BLOCK, HELD, EVERY = 4.0, 2, 4
 #: s after a change of blocks that neither side uses: the face still remembers
@@ -129,7 +131,7 @@ def check_frozen(data: Observed, where: object) -> None:
             continue
         first, last = data.picture_time[seen[start]], data.picture_time[seen[k]]
         if last - first >= FROZEN:
-            during = data.sent[(data.time >= first) & (data.time <= last)]
+            during = data.sent[(data.time >= first) & (data.time <= last - SHOWN)]
             if len(during) and np.ptp(during, axis=0).max() > MOVED:
                 raise UsageError(
                     "the camera was frozen", where=where,

@@ -2,7 +2,9 @@
 
 Each motor's turn says apart what `excitation` mixes: a ramp there and back that is slower than any servo for
 dead band and play, small steps for what sticks, a chirp and wide steps for time (latency, lag, speed).
-Motors that move different parts of the face take their turns side by side, as in `excitation.slots`.
+Motors that move different parts of the face take their turns side by side, as in `excitation.slots`, if they
+have servos of one model: a decoder sees a little of each through the others' landmarks, and a slow neck that
+moves at the same time would pass for lag of a brow.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetwin.twin.calibration.excitation import _babble, slots
+from facetwin.twin.calibration.traces import models
 from facetwin.twin.errors import UsageError
 from facetwin.twin.spec import RigSpec
 
@@ -100,7 +103,7 @@ def program(
     def now() -> float:
         return sum(map(len, pieces)) / RATE
 
-    for members in slots(spec):
+    for members in sharing(spec):
         active = tuple(i for i in members if i in chosen)
         if not active:
             continue
@@ -119,6 +122,13 @@ def program(
     babble_at = (clip_at[1], now())
     pieces.append(pieces[0])
     return Program(np.clip(np.concatenate(pieces), low, high), tuple(turns), clip_at, babble_at)
+
+
+def sharing(spec: RigSpec) -> list[list[int]]:
+    """Motors that take their turns side by side: the `slots`, servos of another model apart, the slots' first
+    motor's first."""
+    kinds = models(spec)
+    return [members for slot in slots(spec) for kind in kinds if (members := [i for i in slot if i in kind])]
 
 
 def probe(rest: float, low: float, high: float) -> Floats:

@@ -27,6 +27,14 @@ def table_of(spec: RigSpec) -> Floats:
     return np.array([[getattr(m, name) for name in NAMES] for m in spec.motors], dtype=np.float64)
 
 
+def models(spec: RigSpec) -> list[list[int]]:
+    """Motors by number, those together whose servos have the same row in the table."""
+    rows: dict[tuple[float, ...], list[int]] = {}
+    for motor, row in enumerate(table_of(spec)):
+        rows.setdefault(tuple(row[:SCALE]), []).append(motor)
+    return list(rows.values())
+
+
 class Playback:
     """Commands of a recording on a grid of ticks, ready to be played.
 
