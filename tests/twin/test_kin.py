@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from facetwin.twin.calibration.kin import LEAST, expectations
+from facetwin.twin.calibration.mirror_fit import likeliest
 from facetwin.twin.calibration.probes import RATE, program
 from facetwin.twin.calibration.servo_trace import TICK, fit_servo, trace_of
 from facetwin.twin.calibration.traces import DAMPING, FREQUENCY, LATENCY, SPEED, Playback, models, table_of
@@ -70,3 +73,37 @@ def test_models_are_all_motors_once():
     rows = table_of(spec)[:, :6]
     for kind in kinds:
         assert (rows[kind] == rows[kind[0]]).all()
+
+
+def test_latencies_of_one_model_help_each_other():
+    rng = np.random.default_rng(8)
+    seen = rng.normal(0.025, 0.0035, (200, 12))
+    best, deviation = zip(*(likeliest(one, np.full(12, 0.0035)) for one in seen))
+    off = np.sqrt(np.mean(np.square(np.array(best) - 0.025)))
+    assert off < 0.5 * np.sqrt(np.mean(np.square(seen - 0.025)))
+    assert np.mean(deviation) == pytest.approx(off, rel=0.5)  # it knows how good it is
+
+
+def test_one_late_servo_among_them_stays_late():
+    rng = np.random.default_rng(9)
+    seen = 0.025 + rng.normal(0, 0.0035, 12)
+    seen[3] = 0.045
+    best, _ = likeliest(seen, np.full(12, 0.0035))
+    assert best[3] > 0.042
+    assert np.abs(np.delete(best, 3) - 0.025).max() < 0.003
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(0.005, 0.08), min_size=3, max_size=12), st.floats(0.0005, 0.005))
+def test_latencies_go_to_the_middle_and_no_further(seen, sd):
+    late = np.array(seen)
+    best, deviation = likeliest(late, np.full(len(late), sd))
+    assert late.min() - 1e-9 <= best.min() <= best.max() <= late.max() + 1e-9
+    assert (np.diff(best[np.argsort(late, kind="stable")]) > -1e-6).all()  # their order stays
+    assert np.isfinite(deviation).all()
+
+
+def test_servos_that_differ_are_left_to_differ():
+    late = np.linspace(0.010, 0.060, 12)
+    best, _ = likeliest(late, np.full(12, 0.003))
+    assert np.abs(best - late).max() < 0.0015

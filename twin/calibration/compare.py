@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetwin.twin.calibration.face_map import points
-from facetwin.twin.calibration.mirror_fit import averaged, own_error, refit, without
+from facetwin.twin.calibration.mirror_fit import alike, averaged, own_error, refit, without
 from facetwin.twin.calibration.observed import Observed
 from facetwin.twin.calibration.probes import Program, Turn
 from facetwin.twin.calibration.servo_trace import TICK, ServoFit, fit_servo
@@ -260,7 +260,8 @@ def _by_mirror_alone(
         for i, fit in refit(rig, played, alone).items():
             if i in error:
                 found.setdefault(i, []).append(without(fit, error[i]))
-    return [replace(m, mirror=averaged(found[i])) if (i := number(m.name)) in found else m for m in motors]
+    best = alike(rigs[0].spec, {i: averaged(fits) for i, fits in found.items()})
+    return [replace(m, mirror=best[i]) if (i := number(m.name)) in best else m for m in motors]
 
 
 def _decode(

@@ -2,7 +2,8 @@
 
 One motor's landmarks hardly tell a late servo from a slow one, nor when a pulse told it. All motors of a
 board, and all servos of a model, do; and what the same fit is off by on the twin, whose servos are known,
-it is off by on the rig, too.
+it is off by on the rig, too. Latencies of one model are expected to be as alike as the fits say that they
+are; tails are heavy, so that one late servo among them stays late.
 """
 
 from __future__ import annotations
@@ -11,16 +12,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from facetwin.twin.calibration.kin import expectations
+from facetwin.twin.calibration.kin import LEAST, expectations
 from facetwin.twin.calibration.probes import Program
 from facetwin.twin.calibration.pulses import Heard, Pulses, Stretch, find
 from facetwin.twin.calibration.servo_trace import ServoFit, fit_servo, trace_of
 from facetwin.twin.calibration.sides import Side, Told, told
-from facetwin.twin.calibration.traces import LATENCY, table_of
+from facetwin.twin.calibration.traces import LATENCY, models, table_of
+from facetwin.twin.spec import RigSpec
+
+Floats = NDArray[np.float64]
 
 #: times that pulses and servos are found, each by the other
 PASSES = 3
+#: s by which a motor's landmarks are off on one body and not on the twin; measured on hidden bodies
+OWN = 0.0025
+#: s by which latencies of servos of one model differ at least
+ALIKE = 0.002
+#: degrees of freedom of Student's t that they are expected from: heavy tails
+TAILS = 1.0
 
 
 def refit(side: Side, played: Program, fits: Mapping[int, ServoFit]) -> dict[int, ServoFit]:
@@ -72,15 +83,57 @@ def without(fit: ServoFit, error: tuple[float, float]) -> ServoFit:
 
 
 def averaged(fits: Sequence[ServoFit]) -> ServoFit:
-    """The first fit, with the latency that several recordings give on average, and its deviation."""
-    if len(fits) == 1:
-        return fits[0]
+    """The first fit, with the latency that several recordings give on average. Of its deviation, what
+    scatters grows less with their number; what a motor's landmarks are off by on this body does not."""
     values, spread = fits[0].values.copy(), fits[0].spread.copy()
     late = np.array([fit.latency for fit in fits])
     values[LATENCY] = late.mean()
-    told_by_each = np.sqrt(np.mean([fit.spread[LATENCY] ** 2 for fit in fits]))
-    spread[LATENCY] = max(float(told_by_each), float(late.std(ddof=1))) / np.sqrt(len(fits))
+    scatter = float(np.mean([fit.spread[LATENCY] ** 2 for fit in fits]))
+    if len(fits) > 1:
+        scatter = max(scatter, float(late.var(ddof=1)))
+    spread[LATENCY] = np.sqrt(scatter / len(fits) + OWN**2)
     return replace(fits[0], values=values, spread=spread)
+
+
+def alike(spec: RigSpec, fits: Mapping[int, ServoFit]) -> dict[int, ServoFit]:
+    """Fits with latencies that are as likely as can be, given those of the other servos of their model.
+
+    Parameters
+    ----------
+    spec : RigSpec
+    fits : motor's number -> fit, its latency's deviation in `spread`
+    """
+    out = dict(fits)
+    for members in models(spec):
+        known = [i for i in members if i in fits and np.isfinite(fits[i].spread[LATENCY])]
+        if len(known) < LEAST:
+            continue
+        late = np.array([fits[i].latency for i in known])
+        sd = np.array([max(float(fits[i].spread[LATENCY]), 1e-4) for i in known])
+        best, deviation = likeliest(late, sd)
+        for i, value, d in zip(known, best, deviation):
+            values, spread = fits[i].values.copy(), fits[i].spread.copy()
+            values[LATENCY], spread[LATENCY] = max(value, 0.0), d
+            out[i] = replace(fits[i], values=values, spread=spread)
+    return out
+
+
+def likeliest(late: Floats, sd: Floats) -> tuple[Floats, Floats]:
+    """Latencies and their deviations (s), float64 [shape=(n,)] each, of servos of one model that were seen
+    with deviations ``sd``: from Student's t about a middle, as wide as they scatter beyond ``sd``."""
+    middle = float(np.median(late))
+    width = 1.4826 * float(np.median(np.abs(late - middle)))
+    width = np.sqrt(max(width**2 - float(np.median(sd**2)), ALIKE**2))
+    best = late.copy()
+    for _ in range(100):
+        # a t is a normal of unknown width: how wide each one's own is, by where it is now
+        wide = (TAILS * width**2 + (best - middle) ** 2) / (TAILS + 1)
+        weight = 1 / (wide + sd**2)
+        middle, before = float((weight * late).sum() / weight.sum()), best
+        best = (late / sd**2 + middle / wide) / (1 / sd**2 + 1 / wide)
+        if np.abs(best - before).max() < 1e-7:
+            break
+    return best, np.sqrt(1 / (1 / sd**2 + 1 / wide) + 1 / weight.sum())
 
 
 def _stretches(pulses: Pulses, own: Mapping[int, Told], fits: Mapping[int, ServoFit]) -> dict[int, Stretch]:
