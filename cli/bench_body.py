@@ -14,6 +14,7 @@ from facetwin.cli.recapture import open_eye
 from facetwin.hardware.rig import Rig
 from facetwin.hardware.safety import SafetyLayer
 from facetwin.hardware.sim import SimRig
+from facetwin.hardware.underway import under_way
 from facetwin.policies.acquainted import Acquainted, AcquaintedFace, acquaint, minute
 from facetwin.policies.action_transformer import ActionController
 from facetwin.policies.image_self import ImageSelf
@@ -99,5 +100,5 @@ def look_in_mirror(
 
     net, _ = read(spec, Path(image) if image is not None else shipped(spec))
     twin, own = seen("twin", None, "twin"), seen(name, rig, f"{name} {body}")
-    known = acquaint(spec, net, vae, own, twin)
+    known = acquaint(spec, net, vae, own, twin, under_way=under_way(rig))
     return Body(spec, net, known, ActionController.load(spec, start))

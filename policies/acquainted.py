@@ -114,7 +114,9 @@ def timed(spec: RigSpec, latency: float, quickness: float, speed: float) -> RigS
     })  # fmt: skip
 
 
-def acquaint(spec: RigSpec, image: ImageSelf, vae: Vae, body: Capture, twin: Capture) -> Acquainted:
+def acquaint(
+    spec: RigSpec, image: ImageSelf, vae: Vae, body: Capture, twin: Capture, *, under_way: float = 0.0
+) -> Acquainted:
     """What a body shows beyond the table, from the same commands seen on it and on the table's twin.
 
     Parameters
@@ -123,6 +125,9 @@ def acquaint(spec: RigSpec, image: ImageSelf, vae: Vae, body: Capture, twin: Cap
     image : ImageSelf, of the table; left as it is
     vae : Vae, that `image` belongs to
     body, twin : Capture, of at least `FEWEST` pictures with a face
+    under_way : float, s
+        What is known to lie between a `write` on the body and a servo that can act (`hardware/underway.py`):
+        who plays sends that much earlier anyway, so it is left out of the latency that is found.
 
     Raises
     ------
@@ -143,19 +148,21 @@ def acquaint(spec: RigSpec, image: ImageSelf, vae: Vae, body: Capture, twin: Cap
     tracked, _ = _fit(x[ok_own], (own - told)[ok_own])  # what tracker and noise make of the twin
 
     def residual(latency: float, quickness: float, speed: float) -> tuple[Floats, Floats]:
-        servos = timed(spec, latency, quickness, speed)
+        servos = timed(spec, latency + line, quickness, speed)
         x, told = _hidden(image, stood(servos, body.sent, len(body)))
         return x[ok], (other - told - x @ tracked)[ok]
 
     mouth = np.concatenate([spec.group("jaw"), spec.group("lips")])
     latency = float(np.median([spec.motors[k].latency for k in mouth]))  # s
     lag = float(np.median([spec.motors[k].damping_ratio / spec.motors[k].natural_frequency for k in mouth]))
+    line = under_way / latency  # in latencies
     lag /= np.pi  # s, by which a second-order servo trails a slow motion: 2 zeta / omega
 
     def factors(at: tuple[float, float, float]) -> tuple[float, float, float]:
         # Latency and lag are hard to tell apart: what is searched is their sum, then what is the lag's.
         delay, quickness, speed = at
-        return max((delay * (latency + lag) - lag / quickness) / latency, LEAST), quickness, speed
+        net = (delay * (latency + lag) - lag / quickness) / latency - line
+        return max(net, LEAST), quickness, speed
 
     def unknown(at: tuple[float, float, float]) -> float:
         return _held(*residual(*factors(at)), RIDGES[len(RIDGES) // 2])[0]

@@ -80,6 +80,15 @@ def test_timing_and_differences_are_found(rows):
     assert ours.gap.shape == plain.gap.shape
 
 
+def test_what_is_known_to_be_under_way_is_no_latency(rows):
+    """Who plays on a real line sends that much earlier by itself; counted twice, lips would come early."""
+    later = capture(rows, timed(SPEC, 1.2 + 0.5, 1.0, 1.0))
+    usual = float(np.median([SPEC.motors[k].latency for k in SPEC.group("lips")]))
+    known = acquaint(SPEC, IMAGE, VAE, later, capture(rows), under_way=0.5 * usual)
+    assert known.latency == pytest.approx(1.2, abs=0.21)
+    assert known.left[1] < 0.01
+
+
 def test_on_the_table_s_own_body_nothing_changes(rows):
     known = acquaint(SPEC, IMAGE, VAE, capture(rows), capture(rows))
     assert (known.latency, known.quickness, known.speed) == pytest.approx((1.0, 1.025, 1.0), abs=0.13)
