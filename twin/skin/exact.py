@@ -26,9 +26,9 @@ from facetwin.twin.skin.walls import Wall, Walls
 
 MEMORY = 12  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
-ROOT = 150  # lip vertices that stand last in the factor, where contacts are added
-TEETH = 30  # and those nearest the teeth
-PATIENCE = 6  # iterations beyond two a solve, after which the stiffness is factored anew
+ROOT = 110  # lip vertices that stand last in the factor, where contacts are added
+TEETH = 20  # and those nearest the teeth
+PATIENCE = 10  # iterations beyond two a solve, after which the stiffness is factored anew
 CAUTION = 0.2  # share of the tolerance that counts where the stiffness is not positive
 STALE = 3e-3  # m, how far the skin may have moved from where the factor was made that judges it
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
@@ -329,7 +329,8 @@ class ExactSkin:
         far = float(np.abs(motion).max())
         x = base + motion
         e = self.energy(x, goals, g)
-        if not np.isfinite(e) or float(np.abs(self._direction(g.ravel())).max()) > far:
+        first = self._direction(g.ravel()) if np.isfinite(e) else None
+        if first is None or float(np.abs(first).max()) > far:
             # a prediction that makes things worse is followed part of the way only
             bar, a = self.energy(base, goals, g), 1.0
             while e > bar and a > 0.02:
@@ -339,6 +340,7 @@ class ExactSkin:
             if e > bar:
                 x = base
             e = self.energy(x, goals, g)
+            first = None
         if not np.isfinite(e):
             return None
         energies = [e]
@@ -347,7 +349,9 @@ class ExactSkin:
             self._debt += iteration > 2
             if self._debt >= PATIENCE:
                 self._refresh(x)
-            p = self._direction(g.ravel())
+                first = None
+            p = self._direction(g.ravel()) if first is None else first
+            first = None
             size = float(np.abs(p).max())
             if size < 1e-3 * tolerance or iteration == self.limit:
                 return x, iteration, size, energies

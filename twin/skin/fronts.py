@@ -82,7 +82,7 @@ class Fronts:
         deep = np.array([len(b) for b in borders])
         k, b = 3 * widths, 3 * deep
         self.square = np.concatenate([[0], np.cumsum(k * k)]).astype(np.int64)  # where A11 of a front begins
-        self.tall = (self.square[-1] + np.concatenate([[0], np.cumsum(b * k)])).astype(np.int64)  # and A21
+        self.tall = (self.square[-1] + np.concatenate([[0], np.cumsum(b * k)])).astype(np.int64)  # and A12
         self.size = int(self.tall[-1])
         self.update = np.concatenate([[0], np.cumsum(b * b)]).astype(
             np.int64
@@ -100,15 +100,25 @@ class Fronts:
                 own, borders[f] - self.first[p], widths[p] + np.searchsorted(borders[p], borders[f])
             )
         self.local = local
+        # how many vertices from here on stand in a row in the parent too: they are handed on in one go
+        self.run = np.ones(len(local), dtype=np.int64)
+        ends = set((self.border_start[1:] - 1).tolist())
+        wide = np.concatenate(
+            [np.full(len(borders[f]), widths[parents[f]] if parents[f] >= 0 else 0) for f in range(count)]
+        )
+        for i in range(len(local) - 2, -1, -1):
+            if i not in ends and local[i + 1] == local[i] + 1 and local[i + 1] != wide[i]:
+                self.run[i] = self.run[i + 1] + 1
         self._widths, self._borders_of = widths, borders
+        self._beside = np.empty(int((k + b).max()), dtype=np.float32)
 
     def targets(self, one: Ints, two: Ints) -> NDArray[np.int64]:
         """Where 3 x 3 blocks of vertex pairs go: offset, row stride, column stride, int64 [shape=(n, 3)].
 
-        Offset -1 where one of the pair is held. Only one triangle of the matrix is stored.
+        Offset -1 where one of the pair is held. Only the upper triangle of the matrix is stored.
         """
         a, b = self.place[one], self.place[two]
-        swap = a < b  # the row is the one eliminated later
+        swap = a <= b  # the row is the one eliminated later
         row, column = np.where(swap, b, a), np.where(swap, a, b)
         out = np.full((len(a), 3), -1, dtype=np.int64)
         good = (a >= 0) & (b >= 0)
@@ -116,12 +126,13 @@ class Fronts:
             r, c = row[i], column[i]
             f = self._own[c]
             wide = 3 * self._widths[f]
+            near, deep = 3 * (c - self.first[f]), 3 * len(self._borders_of[f])
             if r < self.first[f + 1]:
-                at = self.square[f] + 3 * (r - self.first[f]) * wide + 3 * (c - self.first[f])
+                at, step = self.square[f] + near * wide + 3 * (r - self.first[f]), wide
             else:
                 below = int(np.searchsorted(self._borders_of[f], r))
-                at = self.tall[f] + 3 * below * wide + 3 * (c - self.first[f])
-            out[i] = (at, 1, wide) if swap[i] else (at, wide, 1)
+                at, step = self.tall[f] + near * deep + 3 * below, deep
+            out[i] = (at, step, 1) if swap[i] else (at, 1, step)
         return out
 
     def factor(self, values: Singles, room: Singles) -> bool:
@@ -131,7 +142,7 @@ class Fronts:
         """
         return bool(
             _factor(
-                values, room, self.first, self.border_start, self.local, self.child_start, self.children,
+                values, room, self.first, self.border_start, self.local, self.run, self.child_start, self.children,
                 self.square, self.tall, self.update,
             )
         )  # fmt: skip
@@ -141,11 +152,13 @@ class Fronts:
 
         The root's part is left as its Schur complement's right-hand side, multiplied by its inverse factor.
         """
-        _down(values, right, self.first, self.border_start, self.border, self.square, self.tall)
+        _down(
+            values, right, self.first, self.border_start, self.border, self.square, self.tall, self._beside
+        )
 
     def up(self, values: Singles, right: Singles) -> None:
         """The second half of a solution, in place."""
-        _up(values, right, self.first, self.border_start, self.border, self.square, self.tall)
+        _up(values, right, self.first, self.border_start, self.border, self.square, self.tall, self._beside)
 
     def root_inverse(self, values: Singles) -> Singles:
         """Inverse of the root's Cholesky factor, lower triangular [shape=(3R, 3R)], a view."""
@@ -278,109 +291,185 @@ def invert_factor(a):
 
 
 @njit(cache=True)
-def _factor(values, room, first, border_start, local, child_start, children, square, tall, update):
-    # What a front leaves its parent is kept as the positive matrix to take away.
+def _factor(values, room, first, border_start, local, run, child_start, children, square, tall, update):
+    # What a front leaves its parent is kept as the positive matrix to take away, its upper half.
     for f in range(first.shape[0] - 1):
         w, d = first[f + 1] - first[f], border_start[f + 1] - border_start[f]
         k, b = 3 * w, 3 * d
         head = values[square[f] : square[f] + k * k].reshape(k, k)
-        body = values[tall[f] : tall[f] + b * k].reshape(b, k)
+        body = values[tall[f] : tall[f] + b * k].reshape(k, b)
         own = room[update[f] : update[f] + b * b].reshape(b, b)
         for q in range(child_start[f], child_start[f + 1]):
-            _inherit(room, border_start, local, update, children[q], w, head, body)
+            c = children[q]
+            s, e = border_start[c], border_start[c + 1]
+            left = room[update[c] : update[c] + 9 * (e - s) ** 2].reshape(3 * (e - s), 3 * (e - s))
+            _inherit(left, local[s:e], run[s:e], w, head, body)
+        for i in range(k):
+            for j in range(i):
+                head[i, j] = head[j, i]
         if k > 0 and not invert_factor(head):
             return False
         if b == 0:
             continue
-        body[:] = np.dot(body, head.T)
-        np.dot(body, body.T, own)
+        body[:] = np.dot(head, body)
+        np.dot(body.T, body, own)
         for q in range(child_start[f], child_start[f + 1]):
-            _hand_on(room, border_start, local, update, children[q], w, own)
+            c = children[q]
+            s, e = border_start[c], border_start[c + 1]
+            left = room[update[c] : update[c] + 9 * (e - s) ** 2].reshape(3 * (e - s), 3 * (e - s))
+            _hand_on(left, local[s:e], run[s:e], w, own)
     return True
 
 
-@njit(cache=True)
-def _inherit(room, border_start, local, update, child, w, head, body):
-    s, d = border_start[child], border_start[child + 1] - border_start[child]
-    left = room[update[child] : update[child] + 9 * d * d].reshape(3 * d, 3 * d)
+@njit(cache=True, fastmath=FAST)
+def _inherit(left, local, run, w, head, body):
+    d = local.shape[0]
     for i in range(d):
-        r = local[s + i]
-        for j in range(i + 1):
-            c = local[s + j]
-            if c >= w:
-                break  # the border is sorted: its own first
-            if r < w:
-                for m in range(3):
-                    for n in range(3):
-                        head[3 * r + m, 3 * c + n] -= left[3 * i + m, 3 * j + n]
-            else:
-                for m in range(3):
-                    for n in range(3):
-                        body[3 * (r - w) + m, 3 * c + n] -= left[3 * i + m, 3 * j + n]
+        r = local[i]
+        if r >= w:
+            break  # the border is sorted: its own first
+        j = i
+        while j < d:
+            c, size = local[j], 3 * run[j]
+            for m in range(3):
+                take = left[3 * i + m, 3 * j : 3 * j + size]
+                give = (
+                    head[3 * r + m, 3 * c : 3 * c + size]
+                    if c < w
+                    else body[3 * r + m, 3 * (c - w) : 3 * (c - w) + size]
+                )
+                for n in range(size):
+                    give[n] -= take[n]
+            j += run[j]
 
 
-@njit(cache=True)
-def _hand_on(room, border_start, local, update, child, w, own):
-    s, d = border_start[child], border_start[child + 1] - border_start[child]
-    left = room[update[child] : update[child] + 9 * d * d].reshape(3 * d, 3 * d)
+@njit(cache=True, fastmath=FAST)
+def _hand_on(left, local, run, w, own):
+    d = local.shape[0]
     for i in range(d):
-        r = local[s + i] - w
+        r = local[i] - w
         if r < 0:
             continue
-        for j in range(i + 1):
-            c = local[s + j] - w
-            if c < 0:
-                continue
+        j = i
+        while j < d:
+            c, size = local[j] - w, 3 * run[j]
             for m in range(3):
-                for n in range(3):
-                    own[3 * r + m, 3 * c + n] += left[3 * i + m, 3 * j + n]
+                take, give = left[3 * i + m, 3 * j : 3 * j + size], own[3 * r + m, 3 * c : 3 * c + size]
+                for n in range(size):
+                    give[n] += take[n]
+            j += run[j]
 
 
 @njit(cache=True, fastmath=FAST)
-def _down(values, right, first, border_start, border, square, tall):
-    y = np.empty(right.shape[0], dtype=np.float32)
+def _down(values, right, first, border_start, border, square, tall, room):
     for f in range(first.shape[0] - 1):
         o, k = 3 * first[f], 3 * (first[f + 1] - first[f])
-        s = square[f]
-        for i in range(k):
-            total = np.float32(0)
-            for j in range(i + 1):
-                total += values[s + i * k + j] * right[o + j]
-            y[i] = total
-        for i in range(k):
-            right[o + i] = y[i]
-        t = tall[f]
-        for v in range(border_start[f], border_start[f + 1]):
-            q = 3 * border[v]
-            one, two, three = np.float32(0), np.float32(0), np.float32(0)
-            for j in range(k):  # three rows at once: a vertex
-                w = y[j]
-                one += values[t + j] * w
-                two += values[t + k + j] * w
-                three += values[t + 2 * k + j] * w
-            right[q] -= one
-            right[q + 1] -= two
-            right[q + 2] -= three
-            t += 3 * k
+        near = border[border_start[f] : border_start[f + 1]]
+        b = 3 * near.shape[0]
+        y, edge, own = room[:k], room[k : k + b], right[o : o + k]
+        lower_times(values[square[f] : square[f] + k * k].reshape(k, k), own, y)
+        own[:] = y
+        if b > 0:
+            edge[:] = 0
+            add_rows(values[tall[f] : tall[f] + k * b].reshape(k, b), y, edge)
+            for v in range(near.shape[0]):
+                q = 3 * near[v]
+                right[q] -= edge[3 * v]
+                right[q + 1] -= edge[3 * v + 1]
+                right[q + 2] -= edge[3 * v + 2]
 
 
 @njit(cache=True, fastmath=FAST)
-def _up(values, right, first, border_start, border, square, tall):
-    y = np.empty(right.shape[0], dtype=np.float32)
+def _up(values, right, first, border_start, border, square, tall, room):
     for f in range(first.shape[0] - 2, -1, -1):
         o, k = 3 * first[f], 3 * (first[f + 1] - first[f])
-        for j in range(k):
-            y[j] = right[o + j]
-            right[o + j] = 0
-        t = tall[f]
-        for v in range(border_start[f], border_start[f + 1]):
-            q = 3 * border[v]
-            one, two, three = right[q], right[q + 1], right[q + 2]
+        near = border[border_start[f] : border_start[f + 1]]
+        b = 3 * near.shape[0]
+        y, edge, own = room[:k], room[k : k + b], right[o : o + k]
+        if b > 0:
+            for v in range(near.shape[0]):
+                q = 3 * near[v]
+                edge[3 * v], edge[3 * v + 1], edge[3 * v + 2] = right[q], right[q + 1], right[q + 2]
+            rows_times(values[tall[f] : tall[f] + k * b].reshape(k, b), edge, y)
             for j in range(k):
-                y[j] -= one * values[t + j] + two * values[t + k + j] + three * values[t + 2 * k + j]
-            t += 3 * k
-        s = square[f]
-        for i in range(k):
-            w = y[i]
-            for j in range(i + 1):
-                right[o + j] += w * values[s + i * k + j]
+                y[j] = own[j] - y[j]
+        else:
+            y[:] = own
+        own[:] = 0
+        add_lower(values[square[f] : square[f] + k * k].reshape(k, k), y, own)
+
+
+# Products of one matrix and one vector, four rows at a time: every number is read once and in order. Too small
+# for a BLAS, which is called as often as it multiplies here.
+
+
+@njit(cache=True, fastmath=FAST)
+def lower_times(a, x, y):
+    """``y`` = ``a`` ``x`` for a lower triangle [shape=(k, k)] with zeros above."""
+    k = a.shape[0]
+    whole = k - k % 4
+    for i in range(0, whole, 4):
+        p, q, r, s = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for j in range(i + 4):
+            w = x[j]
+            p += a[i, j] * w
+            q += a[i + 1, j] * w
+            r += a[i + 2, j] * w
+            s += a[i + 3, j] * w
+        y[i], y[i + 1], y[i + 2], y[i + 3] = p, q, r, s
+    for i in range(whole, k):
+        p = np.float32(0)
+        for j in range(i + 1):
+            p += a[i, j] * x[j]
+        y[i] = p
+
+
+@njit(cache=True, fastmath=FAST)
+def add_lower(a, x, y):
+    """``y`` += transposed ``a`` ``x`` for a lower triangle [shape=(k, k)] with zeros above."""
+    k = a.shape[0]
+    whole = k - k % 4
+    for i in range(0, whole, 4):
+        p, q, r, s = x[i], x[i + 1], x[i + 2], x[i + 3]
+        for j in range(i + 4):
+            y[j] += p * a[i, j] + q * a[i + 1, j] + r * a[i + 2, j] + s * a[i + 3, j]
+    for i in range(whole, k):
+        p = x[i]
+        for j in range(i + 1):
+            y[j] += p * a[i, j]
+
+
+@njit(cache=True, fastmath=FAST)
+def rows_times(a, x, y):
+    """``y`` = ``a`` ``x`` [shape=(k, b)]."""
+    k, b = a.shape
+    whole = k - k % 4
+    for i in range(0, whole, 4):
+        p, q, r, s = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for j in range(b):
+            w = x[j]
+            p += a[i, j] * w
+            q += a[i + 1, j] * w
+            r += a[i + 2, j] * w
+            s += a[i + 3, j] * w
+        y[i], y[i + 1], y[i + 2], y[i + 3] = p, q, r, s
+    for i in range(whole, k):
+        p = np.float32(0)
+        for j in range(b):
+            p += a[i, j] * x[j]
+        y[i] = p
+
+
+@njit(cache=True, fastmath=FAST)
+def add_rows(a, x, y):
+    """``y`` += transposed ``a`` ``x`` [shape=(k, b)]."""
+    k, b = a.shape
+    whole = k - k % 4
+    for i in range(0, whole, 4):
+        p, q, r, s = x[i], x[i + 1], x[i + 2], x[i + 3]
+        for j in range(b):
+            y[j] += p * a[i, j] + q * a[i + 1, j] + r * a[i + 2, j] + s * a[i + 3, j]
+    for i in range(whole, k):
+        p = x[i]
+        for j in range(b):
+            y[j] += p * a[i, j]
