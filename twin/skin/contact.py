@@ -24,6 +24,7 @@ CLEARANCE = 2e-4  # m, the distance at which lips begin to press
 MODULUS = 3e8  # N/m per m2 of lip and m of overlap
 DEEP = 2.5e-3  # m, how far inside is still inside
 MARGIN = 2e-3  # m, how far lips may move (together) before candidates are looked up again
+ROAM = 6e-4  # m, how far they may move before every point is asked again how far it is from the other lip
 TIE = 1e-9  # share of a squared distance that makes two places equally near
 HEAP = 8  # triangles that lie together
 
@@ -117,32 +118,46 @@ class _Side:
         self._lists: Ints | None = None
         self._starts = np.zeros(n + 1, dtype=np.int64)
         self._seen = rest
+        self._asked = rest
+        self._apart = np.zeros(n)  # m from the other lip, or less, in the shape last asked about
         self._faces = np.zeros((len(triangles), 3))
         self._vertex = np.zeros_like(rest)
         self._clearance = np.minimum(CLEARANCE, self.distances(rest))
 
     def distances(self, x: Floats) -> Floats:
         # Signed distance of each point, m; inf where it is farther than DEEP or faces a border.
+        self._asked = x.copy()
+        return self._distances(x, -1.0)
+
+    def _distances(self, x: Floats, moved: float) -> Floats:
         self._candidates(x)
         out = np.full(len(self.points), np.inf)
         press(
-            x, self.points, self.triangles, self.border, self._starts, self._lists, self._faces, self._vertex,
-            self._clearance, self._stiffness, np.zeros((0, 3)), out, self.spots, self.shares, self.normals,
+            x, self.points, self.triangles, self.border, self._starts, self._lists, moved, self._apart,
+            self._faces, self._vertex, self._clearance, self._stiffness, np.zeros((0, 3)), out, self.spots, self.shares, self.normals,
             self.stiff, self._overlaps,
         )  # fmt: skip
         return out
 
     def energy(self, x: Floats, gradient: Floats) -> float:
         self._candidates(x)
+        moved = self._moved(x)
         e, self.count = press(
-            x, self.points, self.triangles, self.border, self._starts, self._lists, self._faces, self._vertex,
-            self._clearance, self._stiffness, gradient, np.zeros(0), self.spots, self.shares, self.normals,
-            self.stiff, self._overlaps,
+            x, self.points, self.triangles, self.border, self._starts, self._lists, moved, self._apart,
+            self._faces, self._vertex, self._clearance, self._stiffness, gradient, np.zeros(0), self.spots,
+            self.shares, self.normals, self.stiff, self._overlaps,
         )  # fmt: skip
         return e
 
     def depth(self, x: Floats) -> float:
-        return max(0.0, -float(self.distances(x).min()))
+        return max(0.0, -float(self._distances(x, self._moved(x)).min()))
+
+    def _moved(self, x: Floats) -> float:
+        # How far the lips are from the shape last asked about, m; -1 if that is too far, and ``x`` will be it.
+        moved = travel(x, self._asked, self.points, self.triangles)
+        if moved > ROAM:
+            self._asked, moved = x.copy(), -1.0
+        return moved
 
     def approach(self, x: Floats, motion: Floats) -> Contacts:
         # Vertices, shares, normals, stiffness and overlap of points that the motion makes meet a triangle.
@@ -259,14 +274,17 @@ def lookup(x, points, triangles, reach, starts):
 
 @njit(cache=True, fastmath=FAST)
 def press(
-    x, points, triangles, border, starts, lists, faces, vertex, clearance, stiffness, gradient, distances,
-    spots, shares, normals, stiff, overlaps,
+    x, points, triangles, border, starts, lists, moved, apart, faces, vertex, clearance, stiffness, gradient,
+    distances, spots, shares, normals, stiff, overlaps,
 ):  # fmt: skip
     """Contact energy (J) and the number of pressed points, of points against triangles.
 
     Adds to ``gradient`` [shape=(N, 3)], or, if that is empty, writes signed ``distances`` (m) only. Each
     pressed point leaves its four vertices, their shares (1, and minus barycentric), normal and stiffness.
+    Points that were farther ``apart`` (m) than the lips can have ``moved`` (m) since are not asked; below 0 all
+    are, and how far apart they are is kept.
     """
+    ask = moved < 0
     if lists.shape[0] == 0:
         return 0.0, 0
     for t in range(triangles.shape[0]):
@@ -285,6 +303,8 @@ def press(
     e = 0.0
     count = 0
     for i in range(points.shape[0]):
+        if not ask and apart[i] - 2 * moved > clearance[i]:
+            continue
         p = points[i]
         best, nearest, rival = DEEP * DEEP, -1, -1
         reach = DEEP
@@ -299,6 +319,8 @@ def press(
                 reach = np.sqrt(best) * (1 + TIE)
             elif d2 < best * (1 + TIE):
                 rival = t
+        if ask:
+            apart[i] = DEEP
         if nearest < 0:
             continue
         found = count
@@ -308,6 +330,8 @@ def press(
             a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             d2, bu, bv, code = nearest_on_triangle(x, p, a, b, c)
             if border[t] & code:
+                if ask:
+                    apart[i] = 0.0  # it may be past the border in a moment
                 continue
             bw = 1.0 - bu - bv
             dx = x[p, 0] - bw * x[a, 0] - bu * x[b, 0] - bv * x[c, 0]
@@ -321,6 +345,8 @@ def press(
                 nz = bw * vertex[a, 2] + bu * vertex[b, 2] + bv * vertex[c, 2]
             length = np.sqrt(d2)
             distance = length if dx * nx + dy * ny + dz * nz >= 0 else -length
+            if ask:
+                apart[i] = min(apart[i], distance)
             if gradient.shape[0] == 0:
                 distances[i] = distance
                 break
@@ -356,14 +382,21 @@ def approach(
 ):  # fmt: skip
     """Which points a motion takes within their clearance of their nearest triangle's plane, and how far."""
     met = np.zeros(points.shape[0], dtype=np.bool_)
+    balls = np.empty((triangles.shape[0], 4))
+    bound(x, triangles, balls)
     for i in range(points.shape[0]):
         p = points[i]
         best, nearest, bu, bv, code = reach * reach, -1, 0.0, 0.0, 0
+        near = reach
         for s in range(starts[i], starts[i + 1]):
             t = lists[s]
+            dx, dy, dz = x[p, 0] - balls[t, 0], x[p, 1] - balls[t, 1], x[p, 2] - balls[t, 2]
+            if dx * dx + dy * dy + dz * dz > (near + balls[t, 3]) ** 2:
+                continue
             d2, u, v, region = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])
             if d2 < best:
                 best, nearest, bu, bv, code = d2, t, u, v, region
+                near = np.sqrt(best)
         if nearest < 0 or border[nearest] & code:
             continue
         a, b, c = triangles[nearest, 0], triangles[nearest, 1], triangles[nearest, 2]

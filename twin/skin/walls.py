@@ -107,6 +107,7 @@ class Walls:
         self._poses = np.tile(np.eye(4), (len(self.links), 1, 1))
         n = len(self._points)
         self._distance, self._normal = np.empty(n), np.empty((n, 3))
+        self._asked, self._apart = np.full((n, 3), np.inf), np.zeros(n)  # where each was asked, m from its wall
         self._clearance = np.full(n, CLEARANCE)
         of_points = areas[self._points]
         self._stiffness = MODULUS * np.maximum(of_points, of_points.mean())
@@ -126,15 +127,19 @@ class Walls:
 
     def distances(self, x: Floats) -> Floats:
         """Signed distance of every point to its wall, m; `REACH` or more where it is far."""
-        measure(
-            x, self._points, self._kinds, self._shapes, self._carrier, self._poses, self._distance,
-            self._normal,
-        )  # fmt: skip
+        self._measure(x, np.inf)
         return self._distance
+
+    def _measure(self, x: Floats, enough: float) -> None:
+        # Distances and normals; points farther than ``enough`` may be given a lower bound alone.
+        measure(
+            x, self._points, self._kinds, self._shapes, self._carrier, self._poses, enough, self._asked,
+            self._apart, self._distance, self._normal,
+        )  # fmt: skip
 
     def energy(self, x: Floats, gradient: Floats) -> float:
         """Energy in J of skin pressed on hard parts; adds its gradient (N) to ``gradient``."""
-        self.distances(x)
+        self._measure(x, CLEARANCE)
         e, self.count = lean(
             self._points, self._distance, self._normal, self._clearance, self._stiffness, gradient,
             self._pressed, self._walls,
@@ -160,7 +165,8 @@ class Walls:
 
     def penetration(self, x: Floats) -> dict[str, float]:
         """How much deeper than at rest the skin lies in each part, m."""
-        deeper = np.maximum(self._deep - self.distances(x), 0.0)
+        self._measure(x, CLEARANCE)
+        deeper = np.maximum(self._deep - self._distance, 0.0)
         return {name: float(deeper[self._of == k].max()) for k, name in enumerate(self.names)}
 
     def nearest(self, count: int) -> Ints:
@@ -201,8 +207,12 @@ def lean(points, distance, normal, clearance, stiffness, gradient, pressed, wall
 
 
 @njit(cache=True, fastmath=FAST)
-def measure(x, points, kinds, shapes, carrier, poses, distance, normal):
-    """Signed distances (m) of points to their walls and the normals there, in the skin's frame."""
+def measure(x, points, kinds, shapes, carrier, poses, enough, asked, apart, distance, normal):
+    """Signed distances (m) of points to their walls and the normals there, in the skin's frame.
+
+    Of points on arches that cannot have come nearer than ``enough`` (m) since they were last ``asked`` only a
+    lower bound is given, and no normal: a distance changes by no more than the way.
+    """
     p, n = np.empty(3), np.empty(3)
     for i in range(points.shape[0]):
         v, link = points[i], carrier[i]
@@ -227,7 +237,13 @@ def measure(x, points, kinds, shapes, carrier, poses, distance, normal):
             distance[i] = s[0] * p[0] + s[1] * p[1] + s[2] * p[2] - s[3]
             n[0], n[1], n[2] = s[0], s[1], s[2]
         else:
-            distance[i] = bar(p, s, n)
+            dx, dy, dz = p[0] - asked[i, 0], p[1] - asked[i, 1], p[2] - asked[i, 2]
+            least = apart[i] - np.sqrt(dx * dx + dy * dy + dz * dz)
+            if least > enough:
+                distance[i] = least
+                continue
+            distance[i] = apart[i] = bar(p, s, n)
+            asked[i, 0], asked[i, 1], asked[i, 2] = p[0], p[1], p[2]
         for a in range(3):
             if link < 0:
                 normal[i, a] = n[a]
