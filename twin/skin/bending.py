@@ -88,6 +88,18 @@ def area_normals(x, triangles, normals):
         normals[t, 0], normals[t, 1], normals[t, 2] = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
 
 
+@njit(cache=True, fastmath=FAST, error_model="numpy", inline="always")
+def angle(s, c):
+    """Atan2 by two halvings and its series, to 1e-10 rad: it runs in vector registers."""
+    u = s / (np.sqrt(s * s + c * c) + abs(c))
+    u = u / (1.0 + np.sqrt(1.0 + u * u))
+    z = u * u
+    v = 1 / 17 - z * (1 / 19 - z * (1 / 21 - z * (1 / 23)))
+    v = 1 / 9 - z * (1 / 11 - z * (1 / 13 - z * (1 / 15 - z * v)))
+    v = 4.0 * u * (1.0 - z * (1 / 3 - z * (1 / 5 - z * (1 / 7 - z * v))))
+    return v if c >= 0 else (np.pi - v if s >= 0 else -np.pi - v)
+
+
 @njit(cache=True, fastmath=FAST)
 def hinge_angles(x, hinges, sides, normals, angles):
     """Angle of each hinge in rad, 0 where flat, into ``angles`` [shape=(H,)]; ``normals`` of this shape."""
@@ -103,15 +115,8 @@ def hinge_angles(x, hinges, sides, normals, angles):
         cosine[h] = (
             normals[s, 0] * normals[t, 0] + normals[s, 1] * normals[t, 1] + normals[s, 2] * normals[t, 2]
         )
-    for h in range(count):  # atan2 by two halvings and its series, 1e-10 rad: it runs in vector registers
-        s, c = sine[h], cosine[h]
-        u = s / (np.sqrt(s * s + c * c) + abs(c))
-        u = u / (1.0 + np.sqrt(1.0 + u * u))
-        z = u * u
-        v = 1 / 17 - z * (1 / 19 - z * (1 / 21 - z * (1 / 23)))
-        v = 1 / 9 - z * (1 / 11 - z * (1 / 13 - z * (1 / 15 - z * v)))
-        v = 4.0 * u * (1.0 - z * (1 / 3 - z * (1 / 5 - z * (1 / 7 - z * v))))
-        angles[h] = v if c >= 0 else (np.pi - v if s >= 0 else -np.pi - v)
+    for h in range(count):
+        angles[h] = angle(sine[h], cosine[h])
 
 
 @njit(cache=True, fastmath=FAST, inline="always")
@@ -138,17 +143,40 @@ def hinge_slope(x, hinges, sides, normals, h, slope):
     slope[9], slope[10], slope[11] = fm * bx, fm * by, fm * bz
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def bend(x, triangles, hinges, sides, own, stiff, angles, gradient):
-    """Bending energy in J; adds its gradient (N) to ``gradient`` [shape=(N, 3)]."""
+    """Bending energy in J; adds its gradient (N) to ``gradient`` [shape=(N, 3)].
+
+    As `hinge_angles` and `hinge_slope`, in loops that only gather, only reckon or only scatter: those that
+    reckon run in vector registers.
+    """
     count = hinges.shape[0]
-    normals = np.empty((triangles.shape[0], 3))
+    normals, steep = np.empty((triangles.shape[0], 3)), np.empty(triangles.shape[0])
     area_normals(x, triangles, normals)
-    change, moment = np.empty(count + 1), np.zeros(count + 1)
-    hinge_angles(x, hinges, sides, normals, change)
+    for t in range(triangles.shape[0]):
+        steep[t] = 1.0 / (normals[t, 0] ** 2 + normals[t, 1] ** 2 + normals[t, 2] ** 2)
+    sine, cosine, square = np.empty(count), np.empty(count), np.empty(count)
+    along, beyond = np.empty(count), np.empty(count)
     for h in range(count):
-        d = change[h] - angles[h]
+        i, j, k, m = hinges[h, 0], hinges[h, 1], hinges[h, 2], hinges[h, 3]
+        s, t = sides[h, 0], sides[h, 1]
+        ix, iy, iz = x[i, 0], x[i, 1], x[i, 2]
+        ex, ey, ez = x[j, 0] - ix, x[j, 1] - iy, x[j, 2] - iz
+        px, py, pz = x[k, 0] - ix, x[k, 1] - iy, x[k, 2] - iz
+        qx, qy, qz = x[m, 0] - ix, x[m, 1] - iy, x[m, 2] - iz
+        ax, ay, az = normals[s, 0], normals[s, 1], normals[s, 2]
+        sine[h] = ax * qx + ay * qy + az * qz
+        cosine[h] = ax * normals[t, 0] + ay * normals[t, 1] + az * normals[t, 2]
+        square[h] = ex * ex + ey * ey + ez * ez
+        along[h], beyond[h] = px * ex + py * ey + pz * ez, qx * ex + qy * ey + qz * ez
+    change, moment, length = np.empty(count + 1), np.zeros(count + 1), np.empty(count)
+    for h in range(count):
+        long = np.sqrt(square[h])
+        c = cosine[h]
+        d = angle(sine[h] * long, c) - angles[h]
         change[h] = d - 2 * np.pi * np.round(d / (2 * np.pi))  # a fold past half a turn goes on, not back
+        length[h] = long
+        along[h], beyond[h] = along[h] / long, beyond[h] / long
     change[count] = 0.0
     e = 0.0
     for t in range(triangles.shape[0]):
@@ -161,15 +189,19 @@ def bend(x, triangles, hinges, sides, own, stiff, angles, gradient):
         moment[q] += mb
         moment[r] += mc
         e += 0.5 * (ma * a + mb * b + mc * c)
-    slope = np.empty(12)
     for h in range(count):
-        hinge_slope(x, hinges, sides, normals, h, slope)
-        w = moment[h]
+        i, j, k, m = hinges[h, 0], hinges[h, 1], hinges[h, 2], hinges[h, 3]
+        s, t = sides[h, 0], sides[h, 1]
+        one, two = moment[h] * steep[s], moment[h] * steep[t]
+        fk, fm = length[h] * one, length[h] * two
+        fjk, fjm = along[h] * one, beyond[h] * two
         for n in range(3):
-            gradient[hinges[h, 0], n] += w * slope[n]
-            gradient[hinges[h, 1], n] += w * slope[3 + n]
-            gradient[hinges[h, 2], n] += w * slope[6 + n]
-            gradient[hinges[h, 3], n] += w * slope[9 + n]
+            a, b = normals[s, n], normals[t, n]
+            gradient[k, n] += fk * a
+            gradient[m, n] += fm * b
+            back = fjk * a + fjm * b
+            gradient[j, n] -= back
+            gradient[i, n] += back - fk * a - fm * b
     return e
 
 

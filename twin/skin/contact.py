@@ -76,10 +76,15 @@ class LipContact:
         """Depth of the deepest lip point inside the other lip, in m, 0 if there is none."""
         return max(side.depth(x) for side in self._sides)
 
-    def pressed(self) -> Contacts:
-        """Contacts of the last `energy`: vertices, shares [shape=(m, 4)], normals, stiffness [shape=(m,)]."""
-        parts = [[part[: a.count] for part in (a.spots, a.shares, a.normals, a.stiff)] for a in self._sides]
-        return tuple(np.concatenate(part) for part in zip(*parts))
+    def pressed(self) -> list[Contacts]:
+        """Contacts of the last `energy`: vertices, shares [shape=(m, 4)], normals, stiffness [shape=(m,)].
+
+        Views, one set for either lip's points; the next `energy` writes over them.
+        """
+        return [
+            (a.spots[: a.count], a.shares[: a.count], a.normals[: a.count], a.stiff[: a.count])
+            for a in self._sides
+        ]
 
     def approach(self, x: Floats, motion: Floats) -> Contacts:
         """Contacts that a motion [shape=(N, 3), m] from ``x`` makes, as `pressed`, and their overlaps (m).

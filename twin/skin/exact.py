@@ -28,7 +28,7 @@ MEMORY = 12  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
 ROOT = 110  # lip vertices that stand last in the factor, where contacts are added
 TEETH = 20  # and those nearest the teeth
-PATIENCE = 10  # iterations beyond two a solve, after which the stiffness is factored anew
+PATIENCE = 12  # iterations beyond two a solve, after which the stiffness is factored anew
 CAUTION = 0.2  # share of the tolerance that counts where the stiffness is not positive
 STALE = 3e-3  # m, how far the skin may have moved from where the factor was made that judges it
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
@@ -304,9 +304,8 @@ class ExactSkin:
         # its worst overlap between the lips.
         met = [each.approach(x, motion) for each in self._contacts]
         worst = float(met[0][4].max(initial=0.0)) if self.contact is not None else 0.0
-        spots, shares, normals, stiff, overlap = (np.concatenate(a) for a in zip(*met))
-        known, rows = self._tangent.rows(spots, shares, normals)
-        stiff, overlap = stiff[known], overlap[known]
+        rows, stiff, known = self._tangent.rows([part[:4] for part in met])
+        overlap = np.concatenate([part[4] for part in met])[known]
         between = rows.astype(np.float64) @ rows.T + np.diag(1 / stiff)
         active, force = np.flatnonzero(overlap > 0), np.zeros(0)
         for _ in range(4):  # let go of what would have to be pulled back
@@ -391,11 +390,7 @@ class ExactSkin:
 
     def _precondition(self, q: Floats) -> Floats:
         y = self._tangent.down(q)
-        if any(each.count for each in self._contacts):
-            spots, shares, normals, stiff = (
-                np.concatenate(a) for a in zip(*(each.pressed() for each in self._contacts))
-            )
-            self._tangent.relieve(y, spots, shares, normals, stiff)
+        self._tangent.relieve(y, [part for each in self._contacts for part in each.pressed()])
         return self._tangent.up(y)
 
     def _refresh(self, x: Floats) -> None:

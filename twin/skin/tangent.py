@@ -8,14 +8,16 @@ the root of the factor (Woodbury), so that they may change in every iteration.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from facetwin.twin.errors import FaceTwinError
-from facetwin.twin.skin.base import FAST, Floats, Ints
+from facetwin.twin.skin.base import FAST, Contacts, Floats, Ints
 from facetwin.twin.skin.bending import area_normals, hinge_slope
-from facetwin.twin.skin.fronts import Fronts, Singles
+from facetwin.twin.skin.fronts import Fronts, Singles, cholesky
 from facetwin.twin.skin.shell import Shell
 
 FLOOR = -10.0  # share of the shear stiffness that compression may take away
@@ -93,24 +95,25 @@ class Tangent:
         self._fronts.up(self._values, y)
         return scatter(y, self._fronts.order, len(self._place))
 
-    def rows(self, spots: Ints, shares: Floats, normals: Floats) -> tuple[NDArray[np.bool_], Singles]:
-        """Which contacts lie in the root, and their rows there [shape=(m, 3R)]."""
-        places = self._place[spots]
-        known = (places >= 0).all(1)
-        return known, contact_rows(places[known], shares[known], normals[known], self._root)
+    def rows(self, parts: Iterable[Contacts]) -> tuple[Singles, Floats, Ints]:
+        """Rows of contacts in the root, of those that lie there [shape=(m, 3R)]; stiffness, and which they are."""
+        count = sum(len(part[3]) for part in parts)
+        rows = np.zeros((count, self._root.shape[1]), dtype=np.float32)
+        stiff, which = np.empty(count), np.empty(count, dtype=np.int64)
+        found = seen = 0
+        for spots, shares, normals, k in parts:
+            if len(k):
+                found = contact_rows(
+                    self._place, spots, shares, normals, k, self._root, rows, stiff, which, found, seen
+                )
+                seen += len(k)
+        return rows[:found], stiff[:found], which[:found]
 
-    def root(self, y: Singles) -> Singles:
-        """The root's part of ``y``, a view [shape=(3R,)]."""
-        return y[self._split :]
-
-    def relieve(self, y: Singles, spots: Ints, shares: Floats, normals: Floats, stiff: Floats) -> None:
+    def relieve(self, y: Singles, parts: Sequence[Contacts]) -> None:
         """Take from the first half of a step what pressed contacts resist (Woodbury), in place."""
-        known, rows = self.rows(spots, shares, normals)
+        rows, stiff, _ = self.rows(parts)
         if len(rows):
-            root = self.root(y)
-            between = np.dot(rows, rows.T)
-            between[np.diag_indices(len(rows))] += (1 / stiff[known]).astype(np.float32)
-            root -= np.linalg.solve(between, rows @ root) @ rows
+            resist(rows, stiff, y[self._split :])
 
     def from_root(self, part: Singles) -> Floats:
         """The step that a change of the root's part [shape=(3R,)] brings."""
@@ -153,19 +156,54 @@ def scatter(vector, order, count):
 
 
 @njit(cache=True, fastmath=FAST)
-def contact_rows(places, shares, normals, root):
-    """Rows of contacts times the transposed inverse factor of the root, float32 [shape=(m, 3R)]."""
-    out = np.zeros((places.shape[0], root.shape[1]), dtype=np.float32)
-    for i in range(places.shape[0]):
-        for a in range(places.shape[1]):
+def contact_rows(place, spots, shares, normals, stiffness, root, rows, stiff, which, found, seen):
+    """Rows of contacts times the transposed inverse factor of the root, from row ``found`` on.
+
+    Of contacts whose vertices all stand in the root; ``rows`` [shape=(m, 3R)] must be 0 there. Returns how many
+    rows there are then; ``which`` counts contacts from ``seen``.
+    """
+    for i in range(stiffness.shape[0]):
+        if min(place[spots[i, 0]], place[spots[i, 1]], place[spots[i, 2]], place[spots[i, 3]]) < 0:
+            continue
+        out = rows[found]
+        for a in range(4):
             if shares[i, a] == 0:
                 continue
-            for n in range(3):
-                w = np.float32(shares[i, a] * normals[i, n])
-                r = 3 * places[i, a] + n
-                for j in range(r, root.shape[1]):
-                    out[i, j] += w * root[r, j]
-    return out
+            r = 3 * place[spots[i, a]]
+            u, v, w = (
+                np.float32(shares[i, a] * normals[i, 0]),
+                np.float32(shares[i, a] * normals[i, 1]),
+                np.float32(shares[i, a] * normals[i, 2]),
+            )
+            one, two, three = root[r], root[r + 1], root[r + 2]
+            for j in range(r, root.shape[1]):  # zeros stand below the diagonal
+                out[j] += u * one[j] + v * two[j] + w * three[j]
+        stiff[found] = stiffness[i]
+        which[found] = seen + i
+        found += 1
+    return found
+
+
+@njit(cache=True, fastmath=FAST)
+def resist(rows, stiff, root):
+    """Take from ``root`` [shape=(3R,)] what springs along ``rows`` [shape=(m, 3R)] resist, in place."""
+    m = rows.shape[0]
+    between, force = np.dot(rows, rows.T), np.dot(rows, root)
+    for i in range(m):
+        between[i, i] += np.float32(1 / stiff[i])
+    if not cholesky(between):
+        return
+    for i in range(m):
+        for j in range(i):
+            force[i] -= between[i, j] * force[j]
+        force[i] /= between[i, i]
+    for i in range(m - 1, -1, -1):
+        force[i] /= between[i, i]
+        for j in range(i):
+            force[j] -= between[i, j] * force[i]
+    for i in range(m):
+        for j in range(root.shape[0]):
+            root[j] -= force[i] * rows[i, j]
 
 
 @njit(cache=True)

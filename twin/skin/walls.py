@@ -112,7 +112,8 @@ class Walls:
         of_points = areas[self._points]
         self._stiffness = MODULUS * np.maximum(of_points, of_points.mean())
         self._stiffness[self._kinds != ARCH] *= YIELDING
-        self._pressed, self._walls, self.count = np.zeros(n, np.int64), np.zeros((n, 4)), 0
+        self._spots, self._shares = np.zeros((n, 4), dtype=np.int64), _shares(n)
+        self._normals, self._stiff, self.count = np.zeros((n, 3)), np.zeros(n), 0
         self._deep = np.minimum(self.distances(rest), 0.0)
         self._clearance = np.minimum(CLEARANCE, self._distance)
 
@@ -142,18 +143,19 @@ class Walls:
         self._measure(x, CLEARANCE)
         e, self.count = lean(
             self._points, self._distance, self._normal, self._clearance, self._stiffness, gradient,
-            self._pressed, self._walls,
+            self._spots, self._normals, self._stiff,
         )  # fmt: skip
         return e
 
-    def pressed(self) -> Contacts:
+    def pressed(self) -> list[Contacts]:
         """Contacts of the last `energy`, as `LipContact.pressed`: one vertex each."""
-        p, w = self._pressed[: self.count], self._walls[: self.count]
-        return _spots(p), _shares(self.count), w[:, :3], w[:, 3]
+        n = self.count
+        return [(self._spots[:n], self._shares[:n], self._normals[:n], self._stiff[:n])]
 
     def springs(self) -> tuple[Ints, Floats]:
         """The same: vertices [shape=(m,)], and normals and stiffness [shape=(m, 4)]."""
-        return self._pressed[: self.count], self._walls[: self.count]
+        n = self.count
+        return self._spots[:n, 0], np.column_stack([self._normals[:n], self._stiff[:n]])
 
     def approach(self, x: Floats, motion: Floats) -> Contacts:
         """Contacts that a motion makes, as `LipContact.approach`."""
@@ -187,8 +189,8 @@ def _shares(count: int) -> Floats:
 
 
 @njit(cache=True, fastmath=FAST)
-def lean(points, distance, normal, clearance, stiffness, gradient, pressed, walls):
-    """Energy and number of points nearer than their clearance; their normals and stiffness into ``walls``."""
+def lean(points, distance, normal, clearance, stiffness, gradient, spots, normals, stiff):
+    """Energy and number of points nearer than their clearance; where, their normals and stiffness."""
     e, count = 0.0, 0
     for i in range(points.shape[0]):
         overlap = clearance[i] - distance[i]
@@ -199,9 +201,9 @@ def lean(points, distance, normal, clearance, stiffness, gradient, pressed, wall
         f = -stiffness[i] * (1 + harder) * overlap
         for n in range(3):
             gradient[points[i], n] += f * normal[i, n]
-            walls[count, n] = normal[i, n]
-        walls[count, 3] = stiffness[i] * (1 + 3 * harder)
-        pressed[count] = points[i]
+            normals[count, n] = normal[i, n]
+        stiff[count] = stiffness[i] * (1 + 3 * harder)
+        spots[count, :] = points[i]
         count += 1
     return e, count
 
