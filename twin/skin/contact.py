@@ -23,10 +23,12 @@ from facetwin.twin.skin.base import FAST, Contacts, Floats, Ints
 CLEARANCE = 2e-4  # m, the distance at which lips begin to press
 MODULUS = 3e8  # N/m per m2 of lip and m of overlap
 DEEP = 2.5e-3  # m, how far inside is still inside
-MARGIN = 2e-3  # m, how far lips may move (together) before candidates are looked up again
-ROAM = 6e-4  # m, how far they may move before every point is asked again how far it is from the other lip
+FORESEEN = 4.5e-3  # m, how far apart they may be for a motion to be judged
+MARGIN = 4e-3  # m, how far lips may move (together) before candidates are looked up again
+ROAM = 5e-4  # m, how far they may move before every point is asked again how far it is from the other lip
 TIE = 1e-9  # share of a squared distance that makes two places equally near
 HEAP = 8  # triangles that lie together
+NONE = np.zeros(0)
 
 
 class LipContact:
@@ -120,53 +122,46 @@ class _Side:
         self.count = 0
         self._stiffness = MODULUS * np.maximum(areas, areas.mean())
         self._clearance = np.full(n, CLEARANCE)
-        self._lists: Ints | None = None
-        self._starts = np.zeros(n + 1, dtype=np.int64)
-        self._seen = rest
-        self._asked = rest
-        self._apart = np.zeros(n)  # m from the other lip, or less, in the shape last asked about
+        self._vertices = np.union1d(points, triangles)
+        self._lists, self._starts = np.zeros(0, dtype=np.int64), np.zeros(n + 1, dtype=np.int64)
+        self._seen: Floats | None = None  # the shape in which candidates were looked up
+        self._asked: Floats | None = None  # the shape last asked about, and how far each point is from the
+        self._apart = np.zeros(n)  # other lip there, m, or less
         self._faces = np.zeros((len(triangles), 3))
         self._vertex = np.zeros_like(rest)
         self._clearance = np.minimum(CLEARANCE, self.distances(rest))
 
     def distances(self, x: Floats) -> Floats:
         # Signed distance of each point, m; inf where it is farther than DEEP or faces a border.
-        self._asked = x.copy()
-        return self._distances(x, -1.0)
+        self._asked = None
+        return self._distances(x)
 
-    def _distances(self, x: Floats, moved: float) -> Floats:
-        self._candidates(x)
-        out = np.full(len(self.points), np.inf)
+    def _distances(self, x: Floats) -> Floats:
+        # The same, inf also where it is surely above the clearance.
+        moved, out = self._moved(x), np.full(len(self.points), np.inf)
         press(
             x, self.points, self.triangles, self.border, self._starts, self._lists, moved, self._apart,
-            self._faces, self._vertex, self._clearance, self._stiffness, np.zeros((0, 3)), out, self.spots, self.shares, self.normals,
-            self.stiff, self._overlaps,
+            self._faces, self._vertex, self._clearance, self._stiffness, np.zeros((0, 3)), out, self.spots,
+            self.shares, self.normals, self.stiff, self._overlaps,
         )  # fmt: skip
         return out
 
     def energy(self, x: Floats, gradient: Floats) -> float:
-        self._candidates(x)
         moved = self._moved(x)
         e, self.count = press(
             x, self.points, self.triangles, self.border, self._starts, self._lists, moved, self._apart,
-            self._faces, self._vertex, self._clearance, self._stiffness, gradient, np.zeros(0), self.spots,
-            self.shares, self.normals, self.stiff, self._overlaps,
+            self._faces, self._vertex, self._clearance, self._stiffness, gradient, NONE, self.spots, self.shares,
+            self.normals, self.stiff, self._overlaps,
         )  # fmt: skip
         return e
 
     def depth(self, x: Floats) -> float:
-        return max(0.0, -float(self._distances(x, self._moved(x)).min()))
-
-    def _moved(self, x: Floats) -> float:
-        # How far the lips are from the shape last asked about, m; -1 if that is too far, and ``x`` will be it.
-        moved = travel(x, self._asked, self.points, self.triangles)
-        if moved > ROAM:
-            self._asked, moved = x.copy(), -1.0
-        return moved
+        return max(0.0, -float(self._distances(x).min()))
 
     def approach(self, x: Floats, motion: Floats) -> Contacts:
         # Vertices, shares, normals, stiffness and overlap of points that the motion makes meet a triangle.
-        self._candidates(x)
+        if self._look(x, MARGIN / 2):
+            self._asked = None
         n = len(self.points)
         spots, shares, normals, overlap = (
             np.zeros((n, 4), np.int64),
@@ -175,17 +170,28 @@ class _Side:
             np.zeros(n),
         )
         met = approach(
-            x, motion, self.points, self.triangles, self.border, self._starts, self._lists, DEEP + MARGIN,
+            x, motion, self.points, self.triangles, self.border, self._starts, self._lists, FORESEEN,
             self._clearance, spots, shares, normals, overlap,
         )  # fmt: skip
         return spots[met], shares[met], normals[met], self._stiffness[met], overlap[met]
 
-    def _candidates(self, x: Floats) -> None:
-        # Triangles that a point can meet before the lips have moved by MARGIN in all.
-        if self._lists is not None and travel(x, self._seen, self.points, self.triangles) < MARGIN / 2:
-            return
+    def _moved(self, x: Floats) -> float:
+        # How far the lips are from the shape last asked about, m; -1 if that is too far, and ``x`` will be it.
+        if self._asked is not None:
+            moved = travel(x, self._asked, self._vertices)
+            if moved < ROAM:
+                return float(moved)
+        self._look(x, MARGIN / 2 - ROAM)
+        self._asked = x.copy()
+        return -1.0
+
+    def _look(self, x: Floats, far: float) -> bool:
+        # Triangles that a point can meet before the lips have moved by MARGIN in all; whether looked up anew.
+        if self._seen is not None and travel(x, self._seen, self._vertices) < far:
+            return False
         self._lists = lookup(x, self.points, self.triangles, DEEP + MARGIN, self._starts)
         self._seen = x.copy()
+        return True
 
 
 def _border(triangles: Ints, count: int) -> Ints:
@@ -201,20 +207,13 @@ def _border(triangles: Ints, count: int) -> Ints:
     return (bits * (1 << np.arange(6))).sum(1)
 
 
-@njit(cache=True)
-def travel(x, seen, points, triangles):
-    """The farthest that a point or a corner has moved since ``seen``, m."""
+@njit(cache=True, fastmath=FAST)
+def travel(x, seen, vertices):
+    """The farthest that a vertex has moved since ``seen``, m."""
     far = 0.0
-    for p in points:
-        far = max(
-            far, (x[p, 0] - seen[p, 0]) ** 2 + (x[p, 1] - seen[p, 1]) ** 2 + (x[p, 2] - seen[p, 2]) ** 2
-        )
-    for t in range(triangles.shape[0]):
-        for k in range(3):
-            p = triangles[t, k]
-            far = max(
-                far, (x[p, 0] - seen[p, 0]) ** 2 + (x[p, 1] - seen[p, 1]) ** 2 + (x[p, 2] - seen[p, 2]) ** 2
-            )
+    for v in vertices:
+        dx, dy, dz = x[v, 0] - seen[v, 0], x[v, 1] - seen[v, 1], x[v, 2] - seen[v, 2]
+        far = max(far, dx * dx + dy * dy + dz * dz)
     return np.sqrt(far)
 
 
@@ -311,8 +310,9 @@ def press(
         if not ask and apart[i] - 2 * moved > clearance[i]:
             continue
         p = points[i]
-        best, nearest, rival = DEEP * DEEP, -1, -1
-        reach = DEEP
+        # it was no farther then than `apart` says, and DEEP from itself where that says nothing
+        reach = DEEP if ask else min(DEEP, (abs(apart[i]) + 2 * moved) * (1 + TIE) + TIE)
+        best, nearest, rival = reach * reach, -1, -1
         for s in range(starts[i], starts[i + 1]):
             t = lists[s]
             bx, by, bz = x[p, 0] - balls[t, 0], x[p, 1] - balls[t, 1], x[p, 2] - balls[t, 2]
@@ -336,7 +336,7 @@ def press(
             d2, bu, bv, code = nearest_on_triangle(x, p, a, b, c)
             if border[t] & code:
                 if ask:
-                    apart[i] = 0.0  # it may be past the border in a moment
+                    apart[i] = -DEEP  # it may be past the border in a moment
                 continue
             bw = 1.0 - bu - bv
             dx = x[p, 0] - bw * x[a, 0] - bu * x[b, 0] - bv * x[c, 0]

@@ -28,7 +28,7 @@ MEMORY = 12  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
 ROOT = 110  # lip vertices that stand last in the factor, where contacts are added
 TEETH = 20  # and those nearest the teeth
-PATIENCE = 12  # iterations beyond two a solve, after which the stiffness is factored anew
+PATIENCE = 14  # iterations beyond three a solve, after which the stiffness is factored anew
 CAUTION = 0.2  # share of the tolerance that counts where the stiffness is not positive
 STALE = 3e-3  # m, how far the skin may have moved from where the factor was made that judges it
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
@@ -243,13 +243,12 @@ class ExactSkin:
 
         ``contact=False`` leaves out what the skin does to itself and to hard parts.
         """
-        gradient[:] = 0
-        e = self.shell.energy(x, gradient)
-        e += ground(x, self.rest, self._tissue, goals, self._rows, self._pulled, self._spring, gradient)
+        e = ground(x, self.rest, self._tissue, goals, self._rows, self._pulled, self._spring, gradient)
+        e += self.shell.energy(x, gradient)
         if contact and np.isfinite(e):
             for each in self._contacts:
                 e += each.energy(x, gradient)
-        gradient[self._held] = 0
+        hold(gradient, self._held)
         return e
 
     def respond(self, motion: Floats) -> Floats:
@@ -329,29 +328,30 @@ class ExactSkin:
         x = base + motion
         e = self.energy(x, goals, g)
         first = self._direction(g.ravel()) if np.isfinite(e) else None
-        if first is None or float(np.abs(first).max()) > far:
+        if first is None or largest(first) > far:
             # a prediction that makes things worse is followed part of the way only
-            bar, a = self.energy(base, goals, g), 1.0
-            while e > bar and a > 0.02:
-                a *= 0.5
-                np.add(base, a * motion, out=x)
-                e = self.energy(x, goals, g)
-            if e > bar:
-                x = base
-            e = self.energy(x, goals, g)
-            first = None
+            bar, a = self.energy(base, goals, np.empty_like(x)), 1.0
+            if not e <= bar:
+                first = None
+                while not e <= bar and a > 0.02:
+                    a *= 0.5
+                    np.add(base, a * motion, out=x)
+                    e = self.energy(x, goals, g)
+                if not e <= bar:
+                    x = base
+                    e = self.energy(x, goals, g)
         if not np.isfinite(e):
             return None
         energies = [e]
         trial, other = np.empty_like(x), np.empty_like(x)
         for iteration in range(self.limit + 1):
-            self._debt += iteration > 2
+            self._debt += iteration > 3
             if self._debt >= PATIENCE:
                 self._refresh(x)
                 first = None
             p = self._direction(g.ravel()) if first is None else first
             first = None
-            size = float(np.abs(p).max())
+            size = largest(p)
             if size < 1e-3 * tolerance or iteration == self.limit:
                 return x, iteration, size, energies
             if size < tolerance and float(np.abs(x - self._factored).max()) > STALE:
@@ -362,11 +362,10 @@ class ExactSkin:
             slope = -float(g.ravel() @ p)
             a = min(1.0, LONGEST / size)
             if self.contact is not None and self.contact.count:
-                lips = p.reshape(-1, 3)[self.contact.vertices]
-                a = min(a, STRIDE / max(float(np.abs(lips).max()), STRIDE))
+                a = min(a, STRIDE / max(largest_at(p, self.contact.vertices), STRIDE))
             after = np.inf
             while slope < 0 and a > 1e-5:
-                np.subtract(x, a * p.reshape(-1, 3), out=trial)
+                step_to(x.ravel(), a, p, trial.ravel())
                 after = self.energy(trial, goals, other)
                 if after <= e + ARMIJO * a * slope:
                     break
@@ -377,7 +376,7 @@ class ExactSkin:
                     return x, iteration, size, energies
                 self._memory.clear()  # old pairs mislead: begin afresh from here
                 continue
-            self._memory.push(-a * p, (other - g).ravel())
+            self._memory.push(p, a, g.ravel(), other.ravel())
             x, trial, g, other, e = trial, x, other, g, after
             energies.append(e)
             if last:
@@ -431,13 +430,13 @@ def _anchors(anchored: ArrayLike, stiffness: ArrayLike, count: int) -> tuple[Int
 
 @njit(cache=True, fastmath=FAST)
 def ground(x, rest, tissue, goals, rows, pulled, spring, gradient):
-    """Energy in J of tissue and anchor springs; adds its gradient (N) to ``gradient`` [shape=(N, 3)]."""
+    """Energy in J of tissue and anchor springs; its gradient (N) replaces ``gradient`` [shape=(N, 3)]."""
     e = 0.0
     for v in range(x.shape[0]):
         k = tissue[v]
         for n in range(3):
             d = x[v, n] - rest[v, n]
-            gradient[v, n] += k * d
+            gradient[v, n] = k * d
             e += 0.5 * k * d * d
     for i in range(pulled.shape[0]):
         v, row = pulled[i], rows[i]
@@ -446,3 +445,35 @@ def ground(x, rest, tissue, goals, rows, pulled, spring, gradient):
             gradient[v, n] += spring[i] * d
             e += 0.5 * spring[i] * d * d
     return e
+
+
+@njit(cache=True)
+def hold(gradient, held):
+    """No force on vertices that are held."""
+    for v in held:
+        gradient[v, 0], gradient[v, 1], gradient[v, 2] = 0.0, 0.0, 0.0
+
+
+@njit(cache=True, fastmath=FAST)
+def largest(p):
+    """The largest absolute value of a vector."""
+    out = 0.0
+    for i in range(p.shape[0]):
+        out = max(out, abs(p[i]))
+    return out
+
+
+@njit(cache=True)
+def largest_at(p, vertices):
+    """The same among the three components of some vertices."""
+    out = 0.0
+    for v in vertices:
+        out = max(out, abs(p[3 * v]), abs(p[3 * v + 1]), abs(p[3 * v + 2]))
+    return out
+
+
+@njit(cache=True, fastmath=FAST)
+def step_to(x, share, p, out):
+    """``out`` = x - share p."""
+    for i in range(x.shape[0]):
+        out[i] = x[i] - share * p[i]

@@ -17,7 +17,7 @@ from scipy.sparse.linalg import splu
 
 from facetwin.twin.skin.base import FAST, Ints
 
-LEAF = 4  # vertices that always make one front
+LEAF = 8  # vertices that always make one front
 WASTE = 0.06  # share of zeros for which two fronts become one
 BLOCK = 48  # rows that plain loops factor; larger fronts are halved
 Singles = NDArray[np.float32]

@@ -27,12 +27,12 @@ class Memory:
         """Forget everything."""
         self._kept = 0
 
-    def push(self, step: Floats, turn: Floats) -> None:
-        """Remember a step (m) and the change of the gradient along it (N), if it shows convexity."""
-        curvature = step @ turn
-        if curvature > 1e-10 * np.sqrt((step @ step) * (turn @ turn)):
-            slot = self._kept % len(self._inverse)
-            self._steps[slot], self._turns[slot], self._inverse[slot] = step, turn, 1 / curvature
+    def push(self, direction: Floats, share: float, before: Floats, after: Floats) -> None:
+        """Remember the step ``-share * direction`` (m) and the gradients (N) around it, if it shows convexity."""
+        slot = self._kept % len(self._inverse)
+        if write_pair(
+            direction, share, before, after, self._steps[slot], self._turns[slot], self._inverse, slot
+        ):
             self._kept += 1
 
     def apply(self, gradient: Floats, precondition: Callable[[Floats], Floats]) -> Floats:
@@ -42,6 +42,23 @@ class Memory:
         z = precondition(q)
         second_loop(z, self._steps, self._turns, self._inverse, self._alpha, self._kept)
         return z
+
+
+@njit(cache=True, fastmath=FAST)
+def write_pair(direction, share, before, after, step, turn, inverse, slot):
+    """Write a pair into its place if the energy is convex along it; whether it is."""
+    both, ss, tt = 0.0, 0.0, 0.0
+    for i in range(direction.shape[0]):
+        s, t = -share * direction[i], after[i] - before[i]
+        both += s * t
+        ss += s * s
+        tt += t * t
+    if not both > 1e-10 * np.sqrt(ss * tt):
+        return False
+    for i in range(direction.shape[0]):
+        step[i], turn[i] = -share * direction[i], after[i] - before[i]
+    inverse[slot] = 1 / both
+    return True
 
 
 @njit(cache=True, fastmath=FAST)
