@@ -24,8 +24,7 @@ CLEARANCE = 2e-4  # m, the distance at which lips begin to press
 MODULUS = 3e8  # N/m per m2 of lip and m of overlap
 DEEP = 2.5e-3  # m, how far inside is still inside
 FORESEEN = 4.5e-3  # m, how far apart they may be for a motion to be judged
-MARGIN = 4e-3  # m, how far lips may move (together) before candidates are looked up again
-ROAM = 5e-4  # m, how far they may move before every point is asked again how far it is from the other lip
+ROAM = 5e-4  # m, how far they may move before what is known of their distances is brought up to date
 TIE = 1e-9  # share of a squared distance that makes two places equally near
 HEAP = 8  # triangles that lie together
 NONE = np.zeros(0)
@@ -123,10 +122,9 @@ class _Side:
         self._stiffness = MODULUS * np.maximum(areas, areas.mean())
         self._clearance = np.full(n, CLEARANCE)
         self._vertices = np.union1d(points, triangles)
-        self._lists, self._starts = np.zeros(0, dtype=np.int64), np.zeros(n + 1, dtype=np.int64)
-        self._seen: Floats | None = None  # the shape in which candidates were looked up
-        self._asked: Floats | None = None  # the shape last asked about, and how far each point is from the
-        self._apart = np.zeros(n)  # other lip there, m, or less
+        # a shape, and between what bounds each point's distance to the other lip lies there
+        self._asked: Floats | None = None
+        self._below, self._above = np.zeros(n), np.zeros(n)
         self._faces = np.zeros((len(triangles), 3))
         self._vertex = np.zeros_like(rest)
         self._clearance = np.minimum(CLEARANCE, self.distances(rest))
@@ -138,30 +136,37 @@ class _Side:
 
     def _distances(self, x: Floats) -> Floats:
         # The same, inf also where it is surely above the clearance.
-        moved, out = self._moved(x), np.full(len(self.points), np.inf)
-        press(
-            x, self.points, self.triangles, self.border, self._starts, self._lists, moved, self._apart,
-            self._faces, self._vertex, self._clearance, self._stiffness, np.zeros((0, 3)), out, self.spots,
-            self.shares, self.normals, self.stiff, self._overlaps,
-        )  # fmt: skip
+        out = np.full(len(self.points), np.inf)
+        self._press(x, np.zeros((0, 3)), out)
         return out
 
     def energy(self, x: Floats, gradient: Floats) -> float:
-        moved = self._moved(x)
-        e, self.count = press(
-            x, self.points, self.triangles, self.border, self._starts, self._lists, moved, self._apart,
-            self._faces, self._vertex, self._clearance, self._stiffness, gradient, NONE, self.spots, self.shares,
-            self.normals, self.stiff, self._overlaps,
-        )  # fmt: skip
+        e, self.count = self._press(x, gradient, NONE)
         return e
 
     def depth(self, x: Floats) -> float:
         return max(0.0, -float(self._distances(x).min()))
 
+    def _press(self, x: Floats, gradient: Floats, distances: Floats) -> tuple[float, int]:
+        moved, asking = 0.0, self._asked is None
+        if asking:
+            self._below[:], self._above[:] = -np.inf, np.inf
+        else:
+            moved = float(travel(x, self._asked, self._vertices))
+        if moved > ROAM:
+            self._below -= 2 * moved
+            self._above += 2 * moved
+            moved, asking = 0.0, True
+        if asking:
+            self._asked = x.copy()
+        return press(
+            x, self.points, self.triangles, self.border, moved, asking, self._below, self._above, self._faces,
+            self._vertex, self._clearance, self._stiffness, gradient, distances, self.spots, self.shares,
+            self.normals, self.stiff, self._overlaps,
+        )  # fmt: skip
+
     def approach(self, x: Floats, motion: Floats) -> Contacts:
         # Vertices, shares, normals, stiffness and overlap of points that the motion makes meet a triangle.
-        if self._look(x, MARGIN / 2):
-            self._asked = None
         n = len(self.points)
         spots, shares, normals, overlap = (
             np.zeros((n, 4), np.int64),
@@ -169,29 +174,12 @@ class _Side:
             np.zeros((n, 3)),
             np.zeros(n),
         )
+        moved = np.inf if self._asked is None else travel(x, self._asked, self._vertices)
         met = approach(
-            x, motion, self.points, self.triangles, self.border, self._starts, self._lists, FORESEEN,
-            self._clearance, spots, shares, normals, overlap,
+            x, motion, self.points, self.triangles, self.border, moved, self._above, self._clearance, spots,
+            shares, normals, overlap,
         )  # fmt: skip
         return spots[met], shares[met], normals[met], self._stiffness[met], overlap[met]
-
-    def _moved(self, x: Floats) -> float:
-        # How far the lips are from the shape last asked about, m; -1 if that is too far, and ``x`` will be it.
-        if self._asked is not None:
-            moved = travel(x, self._asked, self._vertices)
-            if moved < ROAM:
-                return float(moved)
-        self._look(x, MARGIN / 2 - ROAM)
-        self._asked = x.copy()
-        return -1.0
-
-    def _look(self, x: Floats, far: float) -> bool:
-        # Triangles that a point can meet before the lips have moved by MARGIN in all; whether looked up anew.
-        if self._seen is not None and travel(x, self._seen, self._vertices) < far:
-            return False
-        self._lists = lookup(x, self.points, self.triangles, DEEP + MARGIN, self._starts)
-        self._seen = x.copy()
-        return True
 
 
 def _border(triangles: Ints, count: int) -> Ints:
@@ -218,79 +206,67 @@ def travel(x, seen, vertices):
 
 
 @njit(cache=True, fastmath=FAST)
-def bound(x, triangles, balls):
-    """Balls about triangles: middle and radius, into ``balls`` [shape=(T, 4), m]."""
-    for t in range(triangles.shape[0]):
-        for n in range(3):
-            balls[t, n] = (x[triangles[t, 0], n] + x[triangles[t, 1], n] + x[triangles[t, 2], n]) / 3
+def bound(x, triangles):
+    """Balls about triangles and about heaps of neighbours: middle, radius, [shape=(T, 4)] and [shape=(H, 4), m]."""
+    count = triangles.shape[0]
+    balls, heaps = np.empty((count, 4)), np.empty(((count + HEAP - 1) // HEAP, 4))
+    for t in range(count):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        mx = (x[a, 0] + x[b, 0] + x[c, 0]) / 3
+        my = (x[a, 1] + x[b, 1] + x[c, 1]) / 3
+        mz = (x[a, 2] + x[b, 2] + x[c, 2]) / 3
+        r = (x[a, 0] - mx) ** 2 + (x[a, 1] - my) ** 2 + (x[a, 2] - mz) ** 2
+        r = max(r, (x[b, 0] - mx) ** 2 + (x[b, 1] - my) ** 2 + (x[b, 2] - mz) ** 2)
+        r = max(r, (x[c, 0] - mx) ** 2 + (x[c, 1] - my) ** 2 + (x[c, 2] - mz) ** 2)
+        balls[t, 0], balls[t, 1], balls[t, 2], balls[t, 3] = mx, my, mz, np.sqrt(r)
+    for h in range(heaps.shape[0]):
+        first, last = h * HEAP, min(count, (h + 1) * HEAP)
+        mx, my, mz = 0.0, 0.0, 0.0
+        for t in range(first, last):
+            mx, my, mz = mx + balls[t, 0], my + balls[t, 1], mz + balls[t, 2]
+        mx, my, mz = mx / (last - first), my / (last - first), mz / (last - first)
         r = 0.0
-        for k in range(3):
-            v = triangles[t, k]
-            r = max(
-                r, (x[v, 0] - balls[t, 0]) ** 2 + (x[v, 1] - balls[t, 1]) ** 2 + (x[v, 2] - balls[t, 2]) ** 2
-            )
-        balls[t, 3] = np.sqrt(r)
+        for t in range(first, last):
+            d = (mx - balls[t, 0]) ** 2 + (my - balls[t, 1]) ** 2 + (mz - balls[t, 2]) ** 2
+            r = max(r, np.sqrt(d) + balls[t, 3])
+        heaps[h, 0], heaps[h, 1], heaps[h, 2], heaps[h, 3] = mx, my, mz, r
+    return balls, heaps
 
 
-@njit(cache=True)
-def lookup(x, points, triangles, reach, starts):
-    """Triangles within reach (m) of each point, one after another; ``starts`` says where each one's begin."""
-    m = triangles.shape[0]
-    balls = np.empty((m, 4))
-    bound(x, triangles, balls)
-    balls[:, 3] += reach
-    heaps = (m + HEAP - 1) // HEAP  # neighbours lie together, so a ball about each heap spares most tests
-    big = np.zeros((heaps, 4))
-    for h in range(heaps):
-        first, last = h * HEAP, min(m, (h + 1) * HEAP)
-        for t in range(first, last):
-            for n in range(3):
-                big[h, n] += balls[t, n] / (last - first)
-        for t in range(first, last):
-            d = (
-                (big[h, 0] - balls[t, 0]) ** 2
-                + (big[h, 1] - balls[t, 1]) ** 2
-                + (big[h, 2] - balls[t, 2]) ** 2
-            )
-            big[h, 3] = max(big[h, 3], np.sqrt(d) + balls[t, 3])
-    out = np.empty(16 * points.shape[0], dtype=np.int64)
-    used = 0
-    for i in range(points.shape[0]):
-        starts[i] = used
-        p = points[i]
-        px, py, pz = x[p, 0], x[p, 1], x[p, 2]
-        for h in range(heaps):
-            d = (px - big[h, 0]) ** 2 + (py - big[h, 1]) ** 2 + (pz - big[h, 2]) ** 2
-            if d >= big[h, 3] ** 2:
+@njit(cache=True, fastmath=FAST)
+def seek(x, p, triangles, balls, heaps, reach):
+    """Squared distance to the nearest triangle within reach (m), that triangle, -1 if none, and one as near."""
+    best, nearest, rival = reach * reach, -1, -1
+    px, py, pz = x[p, 0], x[p, 1], x[p, 2]
+    for h in range(heaps.shape[0]):
+        d = (px - heaps[h, 0]) ** 2 + (py - heaps[h, 1]) ** 2 + (pz - heaps[h, 2]) ** 2
+        if d > (reach + heaps[h, 3]) ** 2:
+            continue
+        for t in range(h * HEAP, min(triangles.shape[0], (h + 1) * HEAP)):
+            d = (px - balls[t, 0]) ** 2 + (py - balls[t, 1]) ** 2 + (pz - balls[t, 2]) ** 2
+            if d > (reach + balls[t, 3]) ** 2:
                 continue
-            for t in range(h * HEAP, min(m, (h + 1) * HEAP)):
-                d = (px - balls[t, 0]) ** 2 + (py - balls[t, 1]) ** 2 + (pz - balls[t, 2]) ** 2
-                if d < balls[t, 3] ** 2:
-                    if used == out.shape[0]:
-                        grown = np.empty(2 * used, dtype=np.int64)
-                        grown[:used] = out
-                        out = grown
-                    out[used] = t
-                    used += 1
-    starts[points.shape[0]] = used
-    return out[:used].copy()
+            d2 = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])[0]
+            if d2 < best * (1 - TIE):
+                best, nearest, rival = d2, t, -1
+                reach = np.sqrt(best) * (1 + TIE)
+            elif d2 < best * (1 + TIE):
+                rival = t
+    return best, nearest, rival
 
 
 @njit(cache=True, fastmath=FAST)
 def press(
-    x, points, triangles, border, starts, lists, moved, apart, faces, vertex, clearance, stiffness, gradient,
+    x, points, triangles, border, moved, asking, below, above, faces, vertex, clearance, stiffness, gradient,
     distances, spots, shares, normals, stiff, overlaps,
 ):  # fmt: skip
     """Contact energy (J) and the number of pressed points, of points against triangles.
 
     Adds to ``gradient`` [shape=(N, 3)], or, if that is empty, writes signed ``distances`` (m) only. Each
     pressed point leaves its four vertices, their shares (1, and minus barycentric), normal and stiffness.
-    Points that were farther ``apart`` (m) than the lips can have ``moved`` (m) since are not asked; below 0 all
-    are, and how far apart they are is kept.
+    Points that were ``below`` to ``above`` (m) apart before the lips ``moved`` (m) and cannot press are not sought;
+    ``asking`` brings the bounds up to date of those that might be near before the next time.
     """
-    ask = moved < 0
-    if lists.shape[0] == 0:
-        return 0.0, 0
     for t in range(triangles.shape[0]):
         for k in range(3):
             vertex[triangles[t, k], :] = 0.0
@@ -302,30 +278,19 @@ def press(
         for k in range(3):
             for n in range(3):
                 vertex[triangles[t, k], n] += faces[t, n]
-    balls = np.empty((triangles.shape[0], 4))
-    bound(x, triangles, balls)
+    balls, heaps = bound(x, triangles)
+    slack = 2 * (ROAM if asking else moved)
     e = 0.0
     count = 0
     for i in range(points.shape[0]):
-        if not ask and apart[i] - 2 * moved > clearance[i]:
+        if below[i] - slack > clearance[i]:
             continue
         p = points[i]
-        # it was no farther then than `apart` says, and DEEP from itself where that says nothing
-        reach = DEEP if ask else min(DEEP, (abs(apart[i]) + 2 * moved) * (1 + TIE) + TIE)
-        best, nearest, rival = reach * reach, -1, -1
-        for s in range(starts[i], starts[i + 1]):
-            t = lists[s]
-            bx, by, bz = x[p, 0] - balls[t, 0], x[p, 1] - balls[t, 1], x[p, 2] - balls[t, 2]
-            if bx * bx + by * by + bz * bz > (reach + balls[t, 3]) ** 2:
-                continue
-            d2 = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])[0]
-            if d2 < best * (1 - TIE):
-                best, nearest, rival = d2, t, -1
-                reach = np.sqrt(best) * (1 + TIE)
-            elif d2 < best * (1 + TIE):
-                rival = t
-        if ask:
-            apart[i] = DEEP
+        best, nearest, rival = seek(
+            x, p, triangles, balls, heaps, min(DEEP, (above[i] + 2 * moved) * (1 + TIE) + TIE)
+        )
+        if asking:
+            below[i], above[i] = (DEEP, np.inf) if nearest < 0 else (np.inf, np.sqrt(best))
         if nearest < 0:
             continue
         found = count
@@ -335,8 +300,8 @@ def press(
             a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             d2, bu, bv, code = nearest_on_triangle(x, p, a, b, c)
             if border[t] & code:
-                if ask:
-                    apart[i] = -DEEP  # it may be past the border in a moment
+                if asking:
+                    below[i] = -np.inf  # it may be past the border in a moment
                 continue
             bw = 1.0 - bu - bv
             dx = x[p, 0] - bw * x[a, 0] - bu * x[b, 0] - bv * x[c, 0]
@@ -350,8 +315,8 @@ def press(
                 nz = bw * vertex[a, 2] + bu * vertex[b, 2] + bv * vertex[c, 2]
             length = np.sqrt(d2)
             distance = length if dx * nx + dy * ny + dz * nz >= 0 else -length
-            if ask:
-                apart[i] = min(apart[i], distance)
+            if asking:
+                below[i] = min(below[i], distance)
             if gradient.shape[0] == 0:
                 distances[i] = distance
                 break
@@ -382,27 +347,20 @@ def press(
 
 
 @njit(cache=True)
-def approach(
-    x, motion, points, triangles, border, starts, lists, reach, clearance, spots, shares, normals, overlap
-):  # fmt: skip
+def approach(x, motion, points, triangles, border, moved, above, clearance, spots, shares, normals, overlap):
     """Which points a motion takes within their clearance of their nearest triangle's plane, and how far."""
     met = np.zeros(points.shape[0], dtype=np.bool_)
-    balls = np.empty((triangles.shape[0], 4))
-    bound(x, triangles, balls)
+    balls, heaps = bound(x, triangles)
     for i in range(points.shape[0]):
         p = points[i]
-        best, nearest, bu, bv, code = reach * reach, -1, 0.0, 0.0, 0
-        near = reach
-        for s in range(starts[i], starts[i + 1]):
-            t = lists[s]
-            dx, dy, dz = x[p, 0] - balls[t, 0], x[p, 1] - balls[t, 1], x[p, 2] - balls[t, 2]
-            if dx * dx + dy * dy + dz * dz > (near + balls[t, 3]) ** 2:
-                continue
-            d2, u, v, region = nearest_on_triangle(x, p, triangles[t, 0], triangles[t, 1], triangles[t, 2])
-            if d2 < best:
-                best, nearest, bu, bv, code = d2, t, u, v, region
-                near = np.sqrt(best)
-        if nearest < 0 or border[nearest] & code:
+        reach = min(FORESEEN, (above[i] + 2 * moved) * (1 + TIE) + TIE)
+        nearest = seek(x, p, triangles, balls, heaps, reach)[1]
+        if nearest < 0:
+            continue
+        best, bu, bv, code = nearest_on_triangle(
+            x, p, triangles[nearest, 0], triangles[nearest, 1], triangles[nearest, 2]
+        )
+        if border[nearest] & code:
             continue
         a, b, c = triangles[nearest, 0], triangles[nearest, 1], triangles[nearest, 2]
         spots[i, 0], spots[i, 1], spots[i, 2], spots[i, 3] = p, a, b, c
