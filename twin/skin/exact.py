@@ -26,9 +26,9 @@ from facetwin.twin.skin.walls import Wall, Walls
 
 MEMORY = 12  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
-ROOT = 110  # lip vertices that stand last in the factor, where contacts are added
-TEETH = 20  # and those nearest the teeth
-PATIENCE = 14  # iterations beyond three a solve, after which the stiffness is factored anew
+ROOT = (150, 30)  # lip vertices that stand last in the factor, where contacts are added; those nearest the teeth
+FRESH = (2, 6)  # iterations of a solve that are free, and of many beyond, after which the stiffness is factored
+WARM = (3, 14)  # anew: from rest, which is far; from the last shape, where an old factor serves longer
 CAUTION = 0.2  # share of the tolerance that counts where the stiffness is not positive
 STALE = 3e-3  # m, how far the skin may have moved from where the factor was made that judges it
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
@@ -67,6 +67,9 @@ class ExactSkin:
         1e-5 for calibration.
     limit : int
         Iterations at most in each load step.
+    root : (int, int)
+        How many vertices of the lips, and of those near the teeth, stand last in the factor: contacts there cost
+        little, the factor more.
     backend : str, optional
         See `Factor`.
 
@@ -89,6 +92,7 @@ class ExactSkin:
         walls: Sequence[Wall] = (),
         tolerance: float = 1e-4,
         limit: int = 100,
+        root: tuple[int, int] = ROOT,
         backend: str | None = None,
     ) -> None:
         self.material = material or Material()
@@ -116,15 +120,15 @@ class ExactSkin:
         last = np.zeros(0, dtype=np.int64)
         if upper_lip is not None and lower_lip is not None:
             self.contact = LipContact(self.rest, upper_lip, lower_lip)
-            last = self.contact.nearest(ROOT)
+            last = self.contact.nearest(root[0])
         self.walls: Walls | None = None
         if len(walls):
             self.walls = Walls(self.rest, self.shell.areas(), tuple(walls))
-            last = np.union1d(last, self.walls.nearest(TEETH))
+            last = np.union1d(last, self.walls.nearest(root[1]))
         self._contacts: list[LipContact | Walls] = [c for c in (self.contact, self.walls) if c is not None]
         self._at = self._seats(None)
         self._tangent = Tangent(self.shell, diagonal, free, last)
-        self._debt = 0
+        self._debt, self._patience = 0, FRESH
         self._factored = self.rest
         self._memory = Memory(MEMORY, 3 * n)
         self._last: Floats | None = None
@@ -173,6 +177,7 @@ class ExactSkin:
             self._factored = self.rest
             self._debt = 0
             before = seats
+        self._patience = FRESH if start is None else WARM
         begin = x[self.anchored]
         stride = 1.0
         at, iterations, parts, traces = 0.0, 0, 0, []
@@ -345,8 +350,8 @@ class ExactSkin:
         energies = [e]
         trial, other = np.empty_like(x), np.empty_like(x)
         for iteration in range(self.limit + 1):
-            self._debt += iteration > 3
-            if self._debt >= PATIENCE:
+            self._debt += iteration > self._patience[0]
+            if self._debt >= self._patience[1]:
                 self._refresh(x)
                 first = None
             p = self._direction(g.ravel()) if first is None else first
