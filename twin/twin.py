@@ -5,27 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
 from facetwin.twin.camera import RENDERERS, Camera, open_camera
 from facetwin.twin.errors import FaceTwinError, UsageError
 from facetwin.twin.face import Face, load_face
 from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.raster import RasterCamera
-from facetwin.twin.skin.base import Material, Skin, SolveReport
+from facetwin.twin.skin.base import Floats, Ints, Material, Skin, SolveReport
 from facetwin.twin.skin.exact import ExactSkin
 from facetwin.twin.skin.gap import lip_gap
+from facetwin.twin.skin.graded import GradedSkin, grade
 from facetwin.twin.skin.linear import LinearSkin
 from facetwin.twin.skin.walls import Wall, arch, ball, bone
 from facetwin.twin.spec import RigSpec
 
-SOLVERS = ("exact", "linear", "fast", "fast+exact")
+SOLVERS = ("exact", "graded", "linear", "fast", "fast+exact")
 #: lips and rims are cast this many times as thick as the skin: thin ones crumple
 LIPS = 2.0
 #: closed borders of a face: its edge, two eyes, the mouth
 OPENINGS = 4
+#: m, about the lips, where the graded skin is as fine as the exact one
+BY_THE_LIPS = 8e-3
+#: vertices in the root of its factor: see `ExactSkin`
+GRADED_ROOT = (110, 20)
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,33 @@ class State:
 
 def build_skin(spec: RigSpec, face: Face, kinematics: Kinematics, *, tolerance: float = 1e-4) -> ExactSkin:
     """The exact skin of a rig: its material, its anchors, lips that keep apart."""
+    return _exact(spec, face, kinematics.anchored, kinematics.stiffness, tolerance=tolerance)
+
+
+def build_graded(spec: RigSpec, face: Face, kinematics: Kinematics, *, tolerance: float = 1e-4) -> GradedSkin:
+    """The same skin on half the vertices: those that motors pull, that touch, that lie by the lips."""
+    loose = np.isfinite(kinematics.stiffness)
+    wanted = np.zeros(len(face.rest), dtype=bool)
+    wanted[kinematics.anchored[loose]] = True
+    lips = face.vertices_of("upper_lip", "lower_lip", "upper_rim", "lower_rim")
+    wanted |= cKDTree(face.rest[lips]).query(face.rest)[0] < BY_THE_LIPS
+    grading = grade(face, wanted)
+    place = np.full(len(face.rest), -1)
+    place[grading.kept] = np.arange(len(grading.kept))
+    at = place[kinematics.anchored]
+    exact = _exact(
+        spec, grading.face, at[at >= 0], kinematics.stiffness[at >= 0], tolerance=tolerance, root=GRADED_ROOT
+    )
+    return GradedSkin(exact, grading, face.rest, kinematics.anchored)
+
+
+def _exact(spec: RigSpec, face: Face, anchored: Ints, stiffness: Floats, **options: Any) -> ExactSkin:
     m = spec.material
     return ExactSkin(
         face.rest,
         face.triangles,
-        kinematics.anchored,
-        kinematics.stiffness,
+        anchored,
+        stiffness,
         Material(young=m.young, thickness=m.thickness, density=m.density),
         upper_lip=face.triangles_of("upper_lip", "upper_rim"),
         lower_lip=face.triangles_of("lower_lip", "lower_rim"),
@@ -68,7 +96,7 @@ def build_skin(spec: RigSpec, face: Face, kinematics: Kinematics, *, tolerance: 
         thickness=np.where(face.labels == 0, m.thickness, LIPS * m.thickness),
         openings=OPENINGS,
         walls=hard_parts(face),
-        tolerance=tolerance,
+        **options,
     )
 
 
@@ -109,9 +137,10 @@ class FaceTwin:
     Parameters
     ----------
     spec : RigSpec
-    solver : "exact", "linear", "fast" or "fast+exact"
-        The hyperelastic shell; its linear map (wrong by a quarter to a half of the motion); the learned map
-        of its solutions, for training; or that one with the poses that it does not trust solved exactly.
+    solver : "exact", "graded", "linear", "fast" or "fast+exact"
+        The hyperelastic shell; the same on half the vertices; its linear map (wrong by a quarter to a half of
+        the motion); the learned map of its solutions, for training; or that one with the poses that it does
+        not trust solved exactly.
     size : (width, height), px, optional
         Picture size; the rig file's by default.
     renderer : "quality" or "fast"
@@ -165,6 +194,8 @@ class FaceTwin:
             from facetwin.twin.skin.fast import FastSkin  # brings torch: only when needed
 
             return FastSkin.load(self.spec, self.face, kinematics=self.kinematics)
+        if solver == "graded":
+            return build_graded(self.spec, self.face, self.kinematics, tolerance=tolerance)
         exact = build_skin(self.spec, self.face, self.kinematics, tolerance=tolerance)
         if solver == "fast+exact":
             from facetwin.twin.skin.fast import FastSkin

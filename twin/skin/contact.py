@@ -207,7 +207,7 @@ def travel(x, seen, vertices):
 
 @njit(cache=True, fastmath=FAST)
 def bound(x, triangles):
-    """Balls about triangles and about heaps of neighbours: middle, radius, [shape=(T, 4)] and [shape=(H, 4), m]."""
+    """Balls about triangles and heaps of them: middle, radius, [shape=(T, 4)] and [shape=(H, 4), m]."""
     count = triangles.shape[0]
     balls, heaps = np.empty((count, 4)), np.empty(((count + HEAP - 1) // HEAP, 4))
     for t in range(count):
@@ -235,7 +235,7 @@ def bound(x, triangles):
 
 @njit(cache=True, fastmath=FAST)
 def seek(x, p, triangles, balls, heaps, reach):
-    """Squared distance to the nearest triangle within reach (m), that triangle, -1 if none, and one as near."""
+    """Squared distance to the nearest triangle within reach (m), that triangle (or -1), and one as near."""
     best, nearest, rival = reach * reach, -1, -1
     px, py, pz = x[p, 0], x[p, 1], x[p, 2]
     for h in range(heaps.shape[0]):
@@ -264,8 +264,8 @@ def press(
 
     Adds to ``gradient`` [shape=(N, 3)], or, if that is empty, writes signed ``distances`` (m) only. Each
     pressed point leaves its four vertices, their shares (1, and minus barycentric), normal and stiffness.
-    Points that were ``below`` to ``above`` (m) apart before the lips ``moved`` (m) and cannot press are not sought;
-    ``asking`` brings the bounds up to date of those that might be near before the next time.
+    Points that were ``below`` to ``above`` (m) apart before the lips ``moved`` (m) and cannot press are
+    passed over; ``asking`` brings the bounds up to date of those that might be near before the next time.
     """
     for t in range(triangles.shape[0]):
         for k in range(3):

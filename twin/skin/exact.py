@@ -26,8 +26,14 @@ from facetwin.twin.skin.walls import Wall, Walls
 
 MEMORY = 12  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
-ROOT = (150, 30)  # lip vertices that stand last in the factor, where contacts are added; those nearest the teeth
-FRESH = (2, 6)  # iterations of a solve that are free, and of many beyond, after which the stiffness is factored
+ROOT = (
+    150,
+    30,
+)  # lip vertices that stand last in the factor, where contacts are added; those nearest the teeth
+FRESH = (
+    2,
+    6,
+)  # iterations of a solve that are free, and of many beyond, after which the stiffness is factored
 WARM = (3, 14)  # anew: from rest, which is far; from the last shape, where an old factor serves longer
 CAUTION = 0.2  # share of the tolerance that counts where the stiffness is not positive
 STALE = 3e-3  # m, how far the skin may have moved from where the factor was made that judges it
@@ -68,8 +74,8 @@ class ExactSkin:
     limit : int
         Iterations at most in each load step.
     root : (int, int)
-        How many vertices of the lips, and of those near the teeth, stand last in the factor: contacts there cost
-        little, the factor more.
+        How many vertices of the lips, and of those near the teeth, stand last in the factor: contacts there
+        cost little, the factor more.
     backend : str, optional
         See `Factor`.
 

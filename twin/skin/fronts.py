@@ -142,8 +142,8 @@ class Fronts:
         """
         return bool(
             _factor(
-                values, room, self.first, self.border_start, self.local, self.run, self.child_start, self.children,
-                self.square, self.tall, self.update,
+                values, room, self.first, self.border_start, self.local, self.run, self.child_start,
+                self.children, self.square, self.tall, self.update,
             )
         )  # fmt: skip
 
@@ -152,9 +152,7 @@ class Fronts:
 
         The root's part is left as its Schur complement's right-hand side, multiplied by its inverse factor.
         """
-        _down(
-            values, right, self.first, self.border_start, self.border, self.square, self.tall, self._beside
-        )
+        _down(values, right, self.first, self.border_start, self.border, self.square, self.tall, self._beside)
 
     def up(self, values: Singles, right: Singles) -> None:
         """The second half of a solution, in place."""
@@ -399,8 +397,9 @@ def _up(values, right, first, border_start, border, square, tall, room):
         add_lower(values[square[f] : square[f] + k * k].reshape(k, k), y, own)
 
 
-# Products of one matrix and one vector, four rows at a time: every number is read once and in order. Too small
-# for a BLAS, which is called as often as it multiplies here.
+# Products of one matrix and one vector, four rows at a time: every number is read once and in order. They are
+# too small for a BLAS. Views and plain loop counters, no sums of counters as indices: numba would ask of each
+# whether it is negative, and nothing would run in vector registers (it was eight times slower so).
 
 
 @njit(cache=True, fastmath=FAST)

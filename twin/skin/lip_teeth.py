@@ -64,13 +64,14 @@ class LipRuler:
         self._shapes = np.broadcast_to(self._wall.shapes, (count, 8)).copy()
         self._free = np.full(count, -1)  # carried by nothing but the skin's own frame
         self._distance, self._normal = np.empty(count), np.empty((count, 3))
+        self._asked, self._apart = np.full((count, 3), np.inf), np.zeros(count)
 
     def __call__(self, vertices: NDArray[np.floating]) -> Lips:
         """Lips of a skin [shape=(N, 3), m] in the skull's frame."""
         v = np.asarray(vertices, np.float64)
         measure(
-            v, self._lower, self._kinds, self._shapes, self._free, np.eye(4)[None], self._distance,
-            self._normal,
+            v, self._lower, self._kinds, self._shapes, self._free, np.eye(4)[None], np.inf, self._asked,
+            self._apart, self._distance, self._normal,
         )  # fmt: skip
         right, left = v[INNER[0], 0], v[INNER[1], 0]
         x = v[self._lower, 0]

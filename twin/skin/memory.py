@@ -28,7 +28,7 @@ class Memory:
         self._kept = 0
 
     def push(self, direction: Floats, share: float, before: Floats, after: Floats) -> None:
-        """Remember the step ``-share * direction`` (m) and the gradients (N) around it, if it shows convexity."""
+        """Remember a step, ``-share * direction`` (m), and its two gradients (N), if it shows convexity."""
         slot = self._kept % len(self._inverse)
         if write_pair(
             direction, share, before, after, self._steps[slot], self._turns[slot], self._inverse, slot

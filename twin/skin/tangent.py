@@ -96,7 +96,7 @@ class Tangent:
         return scatter(y, self._fronts.order, len(self._place))
 
     def rows(self, parts: Iterable[Contacts]) -> tuple[Singles, Floats, Ints]:
-        """Rows of contacts in the root, of those that lie there [shape=(m, 3R)]; stiffness, and which they are."""
+        """Rows of contacts in the root [shape=(m, 3R)], of those that lie there; their stiffness; which."""
         count = sum(len(part[3]) for part in parts)
         rows = np.zeros((count, self._root.shape[1]), dtype=np.float32)
         stiff, which = np.empty(count), np.empty(count, dtype=np.int64)
@@ -159,8 +159,8 @@ def scatter(vector, order, count):
 def contact_rows(place, spots, shares, normals, stiffness, root, rows, stiff, which, found, seen):
     """Rows of contacts times the transposed inverse factor of the root, from row ``found`` on.
 
-    Of contacts whose vertices all stand in the root; ``rows`` [shape=(m, 3R)] must be 0 there. Returns how many
-    rows there are then; ``which`` counts contacts from ``seen``.
+    Of contacts whose vertices all stand in the root; ``rows`` [shape=(m, 3R)] must be 0 there. Returns how
+    many rows there are then; ``which`` counts contacts from ``seen``.
     """
     for i in range(stiffness.shape[0]):
         if min(place[spots[i, 0]], place[spots[i, 1]], place[spots[i, 2]], place[spots[i, 3]]) < 0:
