@@ -34,7 +34,7 @@ FRESH = (
     2,
     6,
 )  # iterations of a solve that are free, and of many beyond, after which the stiffness is factored
-WARM = (3, 14)  # anew: from rest, which is far; from the last shape, where an old factor serves longer
+WARM = (2, 24)  # anew: from rest, which is far; from the last shape, where an old factor serves longer
 CAUTION = 0.2  # share of the tolerance that counts where the stiffness is not positive
 STALE = 3e-3  # m, how far the skin may have moved from where the factor was made that judges it
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
@@ -178,11 +178,11 @@ class ExactSkin:
         x = self.rest.copy() if start is None else check_points(start, len(self.rest), "start").copy()
         tolerance = self.tolerance if tolerance is None else tolerance
         if start is None or self._last is None or not np.array_equal(x, self._last):
-            self._memory.clear()
             self._tangent.to_rest()
             self._factored = self.rest
             self._debt = 0
             before = seats
+        self._memory.clear()  # pairs of another solve foretell the motion worse than none
         self._patience = FRESH if start is None else WARM
         begin = x[self.anchored]
         stride = 1.0
