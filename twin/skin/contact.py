@@ -24,7 +24,7 @@ CLEARANCE = 2e-4  # m, the distance at which lips begin to press
 MODULUS = 3e8  # N/m per m2 of lip and m of overlap
 DEEP = 2.5e-3  # m, how far inside is still inside
 FORESEEN = 4.5e-3  # m, how far apart they may be for a motion to be judged
-ROAM = 5e-4  # m, how far they may move before what is known of their distances is brought up to date
+ROAM = 1e-4  # m, how far they may move before what is known of their distances is brought up to date
 TIE = 1e-9  # share of a squared distance that makes two places equally near
 HEAP = 8  # triangles that lie together
 NONE = np.zeros(0)
@@ -267,6 +267,12 @@ def press(
     Points that were ``below`` to ``above`` (m) apart before the lips ``moved`` (m) and cannot press are
     passed over; ``asking`` brings the bounds up to date of those that might be near before the next time.
     """
+    slack = 2 * (ROAM if asking else moved)
+    near = False
+    for i in range(points.shape[0]):
+        near |= below[i] - slack <= clearance[i]
+    if not near:
+        return 0.0, 0
     for t in range(triangles.shape[0]):
         for k in range(3):
             vertex[triangles[t, k], :] = 0.0
@@ -279,7 +285,6 @@ def press(
             for n in range(3):
                 vertex[triangles[t, k], n] += faces[t, n]
     balls, heaps = bound(x, triangles)
-    slack = 2 * (ROAM if asking else moved)
     e = 0.0
     count = 0
     for i in range(points.shape[0]):
