@@ -5,8 +5,8 @@
 
 Where the servos stood while a recorded rig spoke, 50 times a second; without a recording the motion is made:
 key poses of speech, four a second, joined smoothly. The rows of 25 Hz take every second of these, those of
-100 Hz stand between them. Each solve starts from the last. Meshes: the face's own (`exact`) and the one of half the
-vertices (`graded`). CPU time of the process; medians over repeats of the mean time of a run, and the range of
+100 Hz stand between them. Each solve starts from the last. Meshes: the face's own (`exact`) and the one of half
+the vertices (`graded`). CPU time of the process; medians over repeats of the mean time of a run, and the range of
 them, for a machine's speed changes with its neighbours. The error is that of the shape in which a solve ends,
 against the same solve carried on to 1e-7 m. Nothing is asserted: it is a table, not a test.
 """

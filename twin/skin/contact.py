@@ -123,7 +123,7 @@ class _Side:
         self._clearance = np.full(n, CLEARANCE)
         self._vertices = np.union1d(points, triangles)
         # a shape, and between what bounds each point's distance to the other lip lies there
-        self._asked: Floats | None = None
+        self._asked = np.full_like(rest, np.inf)
         self._below, self._above = np.zeros(n), np.zeros(n)
         self._faces = np.zeros((len(triangles), 3))
         self._vertex = np.zeros_like(rest)
@@ -131,7 +131,7 @@ class _Side:
 
     def distances(self, x: Floats) -> Floats:
         # Signed distance of each point, m; inf where it is farther than DEEP or faces a border.
-        self._asked = None
+        self._asked[:] = np.inf
         return self._distances(x)
 
     def _distances(self, x: Floats) -> Floats:
@@ -148,21 +148,10 @@ class _Side:
         return max(0.0, -float(self._distances(x).min()))
 
     def _press(self, x: Floats, gradient: Floats, distances: Floats) -> tuple[float, int]:
-        moved, asking = 0.0, self._asked is None
-        if asking:
-            self._below[:], self._above[:] = -np.inf, np.inf
-        else:
-            moved = float(travel(x, self._asked, self._vertices))
-        if moved > ROAM:
-            self._below -= 2 * moved
-            self._above += 2 * moved
-            moved, asking = 0.0, True
-        if asking:
-            self._asked = x.copy()
         return press(
-            x, self.points, self.triangles, self.border, moved, asking, self._below, self._above, self._faces,
-            self._vertex, self._clearance, self._stiffness, gradient, distances, self.spots, self.shares,
-            self.normals, self.stiff, self._overlaps,
+            x, self.points, self.triangles, self.border, self._vertices, self._asked, self._below,
+            self._above, self._faces, self._vertex, self._clearance, self._stiffness, gradient, distances,
+            self.spots, self.shares, self.normals, self.stiff, self._overlaps,
         )  # fmt: skip
 
     def approach(self, x: Floats, motion: Floats) -> Contacts:
@@ -174,10 +163,10 @@ class _Side:
             np.zeros((n, 3)),
             np.zeros(n),
         )
-        moved = np.inf if self._asked is None else travel(x, self._asked, self._vertices)
+        moved = travel(x, self._asked, self._vertices)
         met = approach(
-            x, motion, self.points, self.triangles, self.border, moved, self._above, self._clearance, spots,
-            shares, normals, overlap,
+            x, motion, self.points, self._vertices, self.triangles, self.border, moved, self._below,
+            self._above, self._clearance, spots, shares, normals, overlap,
         )  # fmt: skip
         return spots[met], shares[met], normals[met], self._stiffness[met], overlap[met]
 
@@ -257,16 +246,26 @@ def seek(x, p, triangles, balls, heaps, reach):
 
 @njit(cache=True, fastmath=FAST)
 def press(
-    x, points, triangles, border, moved, asking, below, above, faces, vertex, clearance, stiffness, gradient,
-    distances, spots, shares, normals, stiff, overlaps,
+    x, points, triangles, border, vertices, asked, below, above, faces, vertex, clearance, stiffness,
+    gradient, distances, spots, shares, normals, stiff, overlaps,
 ):  # fmt: skip
     """Contact energy (J) and the number of pressed points, of points against triangles.
 
     Adds to ``gradient`` [shape=(N, 3)], or, if that is empty, writes signed ``distances`` (m) only. Each
     pressed point leaves its four vertices, their shares (1, and minus barycentric), normal and stiffness.
-    Points that were ``below`` to ``above`` (m) apart before the lips ``moved`` (m) and cannot press are
-    passed over; ``asking`` brings the bounds up to date of those that might be near before the next time.
+    Points that were ``below`` to ``above`` (m) apart in the shape ``asked`` about and cannot have come to
+    press are passed over. Where the lips have left that shape, the bounds are made wider, and narrow again
+    for points that might be near before the next time.
     """
+    moved = travel(x, asked, vertices)
+    asking = moved > ROAM
+    if asking:
+        for i in range(points.shape[0]):
+            below[i] -= 2 * moved
+            above[i] += 2 * moved
+        for v in vertices:
+            asked[v, 0], asked[v, 1], asked[v, 2] = x[v, 0], x[v, 1], x[v, 2]
+        moved = 0.0
     slack = 2 * (ROAM if asking else moved)
     near = False
     for i in range(points.shape[0]):
@@ -352,13 +351,20 @@ def press(
 
 
 @njit(cache=True)
-def approach(x, motion, points, triangles, border, moved, above, clearance, spots, shares, normals, overlap):
+def approach(
+    x, motion, points, vertices, triangles, border, moved, below, above, clearance, spots, shares, normals,
+    overlap,
+):  # fmt: skip
     """Which points a motion takes within their clearance of their nearest triangle's plane, and how far."""
     met = np.zeros(points.shape[0], dtype=np.bool_)
     balls, heaps = bound(x, triangles)
+    far = 0.0  # nothing moves farther, so what is twice as far outside does not meet
+    for v in vertices:
+        far = max(far, motion[v, 0] ** 2 + motion[v, 1] ** 2 + motion[v, 2] ** 2)
+    far = min(FORESEEN, 2 * np.sqrt(far) + CLEARANCE)
     for i in range(points.shape[0]):
         p = points[i]
-        reach = min(FORESEEN, (above[i] + 2 * moved) * (1 + TIE) + TIE)
+        reach = min(far if below[i] > 2 * moved else FORESEEN, (above[i] + 2 * moved) * (1 + TIE) + TIE)
         nearest = seek(x, p, triangles, balls, heaps, reach)[1]
         if nearest < 0:
             continue

@@ -216,7 +216,8 @@ class ExactSkin:
             at, parts, iterations = to, parts + 1, iterations + done
             traces.append(energies)
         self._last, self._at = x.copy(), seats
-        lips = {"lips": self.contact.penetration(x)} if self.contact else {}
+        # the last energy was that of x, so that contacts are known
+        lips = {"lips": self.contact.penetration(x) if self.contact.count else 0.0} if self.contact else {}
         depths = lips | (self.walls.penetration(x) if self.walls else {})
         self.report = SolveReport(
             iterations=iterations,
@@ -364,6 +365,7 @@ class ExactSkin:
             first = None
             size = largest(p)
             if size < 1e-3 * tolerance or iteration == self.limit:
+                self.energy(x, goals, g)  # the contacts are those of x, also if nothing was done
                 return x, iteration, size, energies
             if size < tolerance and float(np.abs(x - self._factored).max()) > STALE:
                 self._refresh(x)  # a factor of another shape is no judge

@@ -162,8 +162,9 @@ class Walls:
 
     def approach(self, x: Floats, motion: Floats) -> Contacts:
         """Contacts that a motion makes, as `LipContact.approach`."""
-        self.distances(x)
-        overlap = self._clearance - self._distance - (self._normal * motion[self._points]).sum(1)
+        own = motion[self._points]
+        self._measure(x, min(REACH, CLEARANCE + float(np.abs(own).max()) * np.sqrt(3)))
+        overlap = self._clearance - self._distance - (self._normal * own).sum(1)
         met = (overlap > 0) & (self._distance < REACH)
         p = self._points[met]
         return _spots(p), _shares(len(p)), self._normal[met], self._stiffness[met], overlap[met]
