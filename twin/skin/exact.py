@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,15 +27,7 @@ from facetwin.twin.skin.walls import Wall, Walls
 
 MEMORY = 12  # pairs that L-BFGS keeps
 ARMIJO = 1e-4
-ROOT = (
-    150,
-    30,
-)  # lip vertices that stand last in the factor, where contacts are added; those nearest the teeth
-FRESH = (
-    2,
-    6,
-)  # iterations of a solve that are free, and of many beyond, after which the stiffness is factored
-WARM = (2, 24)  # anew: from rest, which is far; from the last shape, where an old factor serves longer
+ROOT = (150, 30)  # vertices that stand last in the factor: of lips, where they touch, and nearest the teeth
 CAUTION = 0.2  # share of the tolerance that counts where the stiffness is not positive
 STALE = 3e-3  # m, how far the skin may have moved from where the factor was made that judges it
 NUDGE = 1e-5  # m, how far held vertices are moved to learn what that does
@@ -45,6 +38,19 @@ PARTS = 16  # load steps at most, as long as nothing is squashed
 SMALLEST = 1 / 256  # share of the motion
 CAREFUL = 1 / 8  # share of the motion, below which a stuck search is put up with
 COARSE = 1e-4  # m, tolerance of the load steps before the last
+
+
+class Patience(NamedTuple):
+    """How long a factor serves, and what ends a solve: iterations of each solve that are free; of all beyond,
+    after which the stiffness is factored anew; and how many steps on end must be small."""
+
+    free: int
+    debt: int
+    small: int
+
+
+FRESH = Patience(2, 6, 2)  # from rest, which is far: on the way one small step may be luck
+WARM = Patience(2, 24, 1)  # from the last shape an old factor serves longer
 
 
 class ExactSkin:
@@ -97,7 +103,7 @@ class ExactSkin:
         openings: int | None = None,
         walls: Sequence[Wall] = (),
         tolerance: float = 1e-4,
-        limit: int = 100,
+        limit: int = 200,
         root: tuple[int, int] = ROOT,
         backend: str | None = None,
     ) -> None:
@@ -355,10 +361,10 @@ class ExactSkin:
         if not np.isfinite(e):
             return None
         energies = [e]
-        trial, other = np.empty_like(x), np.empty_like(x)
+        trial, other, small = np.empty_like(x), np.empty_like(x), 0
         for iteration in range(self.limit + 1):
-            self._debt += iteration > self._patience[0]
-            if self._debt >= self._patience[1]:
+            self._debt += iteration > self._patience.free
+            if self._debt >= self._patience.debt:
                 self._refresh(x)
                 first = None
             p = self._direction(g.ravel()) if first is None else first
@@ -371,7 +377,8 @@ class ExactSkin:
                 self._refresh(x)  # a factor of another shape is no judge
                 continue
             # the step that says so is taken too; near a fold small steps may still lead far
-            last = size < (tolerance if self._tangent.sure else CAUTION * tolerance)
+            small = small + 1 if size < (tolerance if self._tangent.sure else CAUTION * tolerance) else 0
+            last = small >= self._patience.small
             slope = -float(g.ravel() @ p)
             a = min(1.0, LONGEST / size)
             if self.contact is not None and self.contact.count:
