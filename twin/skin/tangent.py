@@ -8,7 +8,7 @@ the root of the factor (Woodbury), so that they may change in every iteration.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
@@ -95,7 +95,7 @@ class Tangent:
         self._fronts.up(self._values, y)
         return scatter(y, self._fronts.order, len(self._place))
 
-    def rows(self, parts: Iterable[Contacts]) -> tuple[Singles, Floats, Ints]:
+    def rows(self, parts: Sequence[Contacts]) -> tuple[Singles, Floats, Ints]:
         """Rows of contacts in the root [shape=(m, 3R)], of those that lie there; their stiffness; which."""
         count = sum(len(part[3]) for part in parts)
         rows = np.zeros((count, self._root.shape[1]), dtype=np.float32)

@@ -107,10 +107,8 @@ class Walls:
         self._poses = np.tile(np.eye(4), (len(self.links), 1, 1))
         n = len(self._points)
         self._distance, self._normal = np.empty(n), np.empty((n, 3))
-        self._asked, self._apart = (
-            np.full((n, 3), np.inf),
-            np.zeros(n),
-        )  # where each was asked, m from its wall
+        # in its link's frame: where each point was last asked about, and how far from its wall it was there
+        self._asked, self._apart = np.full((n, 3), np.inf), np.zeros(n)
         self._clearance = np.full(n, CLEARANCE)
         of_points = areas[self._points]
         self._stiffness = MODULUS * np.maximum(of_points, of_points.mean())
