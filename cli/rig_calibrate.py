@@ -17,7 +17,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from facetwin.cli.calibration_camera import LOOKS, Look, look, turned
 from facetwin.cli.progress import Progress
+from facetwin.twin.calibration.parameters import MATERIAL, NAMES, TRIM, Values
 from facetwin.twin.errors import FaceTwinError, UsageError
 
 if TYPE_CHECKING:
@@ -25,12 +27,9 @@ if TYPE_CHECKING:
     from facetwin.twin.calibration.face_map import FaceMap
     from facetwin.twin.calibration.fit import Fit, Fitter
     from facetwin.twin.calibration.observed import Observed
-    from facetwin.twin.spec import CameraSpec, RigSpec
+    from facetwin.twin.spec import RigSpec
 
 GEOMETRY = "geometry"  #: in meta.json, where landmarks are not a tracker's
-LOOKS = 4  #: of the tracker at replayed pictures, as `rig excite` looks
-STILL = 12  #: pictures of the film at rest that the camera is fitted to
-CAMERA_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -80,24 +79,26 @@ def run(options: RigCalibrate) -> int:
     data = observe(recording, spec)
     notes: list[str] = []
     face_map, kind = build_map(spec, notes, options.skin)
-    camera: dict[str, Any] = {}
+    seen_by = Look(spec)
     geometry = recording.meta.get("landmarks") == GEOMETRY
     size = _size(recording)
     fitter = Fitter(spec, data, face_map, same_face=not options.other_face)
     begin = fitter.nothing()
     if not geometry:
-        begin = fitter.begin(_turned(spec, data, size))
+        begin = fitter.begin(turned(spec, data, size))
         upright = spec.with_(fitter.scale.changes(begin, fitter.fitted))
-        seen_by, camera = _camera(spec, upright, recording, data, size, notes)
-        _learn(face_map, seen_by, spec, data, options.replay, size)
-        fixed = _neck_trims(spec)  # or camera and neck would trade what only both together show
-        fitter = Fitter(spec, data, face_map, same_face=not options.other_face, fixed=fixed)
+        seen_by = look(spec, upright, recording, data, size, notes, alike=not options.other_face)
+        _stand(begin, seen_by, spec)
+        _learn(face_map, seen_by.stood(), spec, data, options.replay, size)
+        fitter = Fitter(
+            spec, data, face_map, same_face=not options.other_face, fixed=_fixed_trims(spec, seen_by)
+        )
     with Progress("fitting", total=3) as bar:
         fit = fitter.fit(rounds=3, tell=lambda _: bar.advance(1), begin=begin)
     for _ in range(0 if geometry else options.refine):
-        fit, camera = _refine(fitter, fit, camera, recording, size, options)
+        fit, seen_by = _refine(fitter, fit, seen_by, recording, size, options)
     scores = score(fitter, fit)
-    changes = _changes(fitter, fit, camera)
+    changes = _changes(fitter, fit, seen_by)
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"{spec.name}.toml"
     note = f"{spec.name} calibrated by facetwin to {options.recording.name}"
@@ -110,7 +111,7 @@ def run(options: RigCalibrate) -> int:
         "changed": changes,
         "scores": scores.to_dict(),
         "known": known(fitter, fit),
-        "camera": camera,
+        "camera": {"changes": seen_by.changes, **seen_by.told} if seen_by.changes else {},
         "notes": [*notes, *fit.notes],
         "tracker_error_u": None if face_map.response is None else face_map.response.error,
     }
@@ -207,33 +208,19 @@ def build_map(spec: RigSpec, notes: list[str], weights: Path | None = None) -> t
     return FaceMap(spec, face, skin, features=features, material=material), kind
 
 
-def _turned(spec: RigSpec, data: Observed, size: int) -> NDArray[np.float64]:
-    """How the head at rest is seen turned, against the table's twin, float64 [shape=(3,), rad]."""
-    from facetwin.cli.replay import rest_pixels
-    from facetwin.twin.landmarks import head_turn
-    from facetwin.twin.tracker import Tracker
-
-    still = _still(spec, data)
-    if still < 3:
-        return np.zeros(3)
-    with Tracker(looks=LOOKS) as tracker:
-        own, _ = rest_pixels(spec, tracker, size=size)
-    return np.asarray(np.nanmedian(data.turn[:still], axis=0) - head_turn(own), np.float64)
-
-
-def _neck_trims(spec: RigSpec) -> NDArray[np.bool_]:
-    from facetwin.twin.calibration.parameters import NAMES, TRIM
-
+def _fixed_trims(spec: RigSpec, seen_by: Look) -> NDArray[np.bool_]:
+    """Trims that stay as the film at rest has them, bool [shape=(n, 8)]: camera and neck would trade what
+    only both together show."""
     out = np.zeros((spec.size, len(NAMES)), bool)
     out[spec.group("neck"), TRIM] = True
+    out[seen_by.certain, TRIM] = True
     return out
 
 
-def _still(spec: RigSpec, data: Observed) -> int:
-    # Pictures before anything moves.
-    away = np.flatnonzero(np.abs(data.sent - spec.rest).max(1) > 0.01)
-    until = data.time[away[0]] if len(away) else data.time[-1]
-    return int((data.picture_time < until).sum())
+def _stand(values: Values, seen_by: Look, spec: RigSpec) -> None:
+    # Trims as the film at rest has them.
+    for motor, trim in seen_by.stands.items():
+        values.z[motor, TRIM] = trim - spec.motors[motor].trim
 
 
 def _size(recording: Recording) -> int:
@@ -241,15 +228,18 @@ def _size(recording: Recording) -> int:
     return 256 if image is None else int(image.shape[0])
 
 
-def _changes(fitter: Fitter, fit: Fit, camera: dict[str, Any]) -> dict[str, float]:
+def _changes(fitter: Fitter, fit: Fit, seen_by: Look) -> dict[str, float]:
     out = fitter.scale.changes(fit.values, fit.fitted)
-    out.update({f"camera.mirror.{k}": v for k, v in camera.get("changes", {}).items()})
+    table = fitter.scale.table(fit.values.z)
+    for i in seen_by.stands:  # also where the landmarks show nothing of it
+        out[f"motor.{fitter.spec.names[i]}.trim"] = float(f"{table[i, TRIM]:.6g}")
+    out.update({f"camera.mirror.{k}": v for k, v in seen_by.changes.items()})
     return out
 
 
 def _refine(
-    fitter: Fitter, fit: Fit, camera: dict[str, Any], recording: Recording, size: int, options: RigCalibrate
-) -> tuple[Fit, dict[str, Any]]:
+    fitter: Fitter, fit: Fit, seen_by: Look, recording: Recording, size: int, options: RigCalibrate
+) -> tuple[Fit, Look]:
     """Play the calibrated twin, look at it as the rig was looked at, and fit what is still different.
 
     A tracker errs alike on poses that are alike: what it made of the rig is held against what it makes of
@@ -261,8 +251,12 @@ def _refine(
     from facetwin.twin.tracker import Tracker
 
     spec, data, face_map = fitter.spec, fitter.data, fitter.map
-    now = spec.with_(_changes(fitter, fit, camera))
-    now, camera = _camera(spec, now, recording, data, size, [])
+    begin = fit.values.copy()
+    now = spec.with_(_changes(fitter, fit, seen_by))
+    seen_by = look(spec, now, recording, data, size, [], alike=not options.other_face)
+    _stand(begin, seen_by, spec)
+    fit = replace(fit, values=begin)
+    now = spec.with_(_changes(fitter, fit, seen_by))
     chosen = _spread(data, options.replay)
     shifted = replace(data, picture_time=data.picture_time - fit.values.clock)
     with Tracker(looks=LOOKS) as tracker, Progress("replaying the fit", total=len(chosen)) as bar:
@@ -274,88 +268,15 @@ def _refine(
     correction = shown - fitter.predict(fit.values, data.picture_time[seen.number])
     again = Fitter(
         spec, data, face_map, same_face=not options.other_face, train=train, correction=correction,
-        fixed=_neck_trims(spec),
+        fixed=_fixed_trims(spec, seen_by),
     )  # fmt: skip
-    return again.fit(rounds=2, steps=4, begin=fit.values), camera
+    return again.fit(rounds=2, steps=4, begin=begin), seen_by
 
 
 def _spread(data: Observed, count: int) -> NDArray[np.intp]:
     # So many of the pictures to fit, evenly.
     train = np.flatnonzero(data.split()[0])
     return train[np.unique(np.linspace(0, len(train) - 1, min(count, len(train))).round().astype(int))]
-
-
-def _camera(
-    spec: RigSpec, twin: RigSpec, recording: Recording, data: Observed, size: int, notes: list[str]
-) -> tuple[RigSpec, dict[str, Any]]:
-    """Fit the camera to the film's pictures at rest: `twin` with that camera, and what was found.
-
-    Priors are around the camera of `spec`.
-    """
-    from facetwin.cli.replay import rest_pixels
-    from facetwin.twin.calibration.camera_fit import fit_camera
-    from facetwin.twin.calibration.face_map import points
-    from facetwin.twin.face import load_face
-    from facetwin.twin.landmarks import canonical
-    from facetwin.twin.tracker import Tracker
-
-    still = _still(spec, data)
-    if still < 3 or "mirror" not in spec.cameras:
-        notes.append("camera: left alone, the recording does not begin at rest")
-        return twin, {}
-    face = load_face()
-    at = points()
-    rest = canonical() * face.metres_per_u
-    rest[:468] = face.rest[:468]
-    seen, pictures = [], []
-    mirrored = spec.cameras["mirror"].mirror
-    with Tracker(looks=LOOKS) as tracker:
-        for _, image in zip(range(min(still, STILL)), recording.pictures()):
-            found = tracker.detect(image, mirrored=mirrored)
-            if found is not None:
-                seen.append(found)
-                pictures.append(image)
-        if len(seen) < 3:
-            notes.append("camera: left alone, the film shows no face at rest")
-            return twin, {}
-        height, width = pictures[0].shape[:2]
-        mean = np.mean(seen, axis=0, dtype=np.float64)[at, :2]
-        now, before = twin, 0.0
-        for turn in range(CAMERA_ROUNDS):
-            own, image = rest_pixels(now, tracker, size=size)
-            camera, fit = fit_camera(
-                mean, own[at, :2], rest[at], spec.cameras["mirror"], now.cameras["mirror"], (width, height)
-            )
-            before = fit.before if turn == 0 else before
-            exposure = now.cameras["mirror"].exposure * _brighter(pictures, image, own, mirrored)
-            now = _with_camera(twin, camera, exposure)
-    changes = {**fit.changes, "exposure": float(f"{now.cameras['mirror'].exposure:.4g}")}
-    return now, {
-        "changes": changes,
-        "left_of_prior": fit.known,
-        "off_px": {"before": before, "after": fit.after},
-    }
-
-
-def _with_camera(spec: RigSpec, camera: CameraSpec, exposure: float) -> RigSpec:
-    keys = ("position_error", "rotation_error", "distance", "vertical_fov")
-    changes = {f"camera.mirror.{k}": getattr(camera, k) for k in keys}
-    return spec.with_({**changes, "camera.mirror.exposure": float(np.clip(exposure, 0.05, 20.0))})
-
-
-def _brighter(
-    pictures: list[NDArray[np.uint8]], own: NDArray[np.uint8], points: NDArray[np.float64], mirrored: bool
-) -> float:
-    """How much more light the film had than the twin's own picture: on the face, linear, between the eyes
-    and the nose of `points` [shape=(478, 3), px, flipped back]."""
-    left, right = (int(x) for x in np.sort(points[[33, 263], 0]))
-    rows = slice(int(points[168, 1]), int(points[2, 1]))
-
-    def light(image: NDArray[np.uint8]) -> float:
-        upright = image[:, ::-1] if mirrored else image
-        return float(np.median((upright[rows, left:right].astype(np.float64) / 255) ** 2.2))
-
-    return float(np.mean([light(p) for p in pictures]) / max(light(own), 1e-6))
 
 
 def _learn(face_map: FaceMap, seen_by: RigSpec, spec: RigSpec, data: Observed, count: int, size: int) -> None:
@@ -376,8 +297,6 @@ def _learn(face_map: FaceMap, seen_by: RigSpec, spec: RigSpec, data: Observed, c
 
 def known(fitter: Fitter, fit: Fit) -> dict[str, Any]:
     """Share of the prior's spread that is left of each kind of parameter: median over the motors."""
-    from facetwin.twin.calibration.parameters import MATERIAL, NAMES
-
     out: dict[str, Any] = {}
     for k, name in enumerate(NAMES):
         free = fit.fitted[:, k]
