@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,11 +34,13 @@ class Look:
     rig : RigSpec
     changes : dict of key of ``[camera.mirror]`` -> value
     stands : dict of motor number -> rad
-        Trims of neck, eyes and lids by the pictures; empty where the film shows another face than the twin's.
+        Trims by the pictures; empty where the film shows another face than the twin's.
     certain : list of int
         Those of them that no tracker could tell better.
     told : dict
         For the report: shares of priors left, px and pixels off.
+    film : float64 [shape=(H, W, 3), 0 .. 255], optional
+        Mean of the pictures at rest.
     """
 
     rig: RigSpec
@@ -46,9 +48,10 @@ class Look:
     stands: dict[int, float] = field(default_factory=dict)
     certain: list[int] = field(default_factory=list)
     told: dict[str, Any] = field(default_factory=dict)
+    film: NDArray[np.float64] | None = None
 
     def stood(self) -> RigSpec:
-        """The rig with neck, eyes and lids as the pictures have them."""
+        """The rig with all motors standing as the pictures have them."""
         names = self.rig.names
         return self.rig.with_({f"motor.{names[i]}.trim": trim for i, trim in self.stands.items()})
 
@@ -127,34 +130,46 @@ def look(
             before = fit.before if turn == 0 else before
             exposure = now.cameras["mirror"].exposure * _brighter(pictures, image, own, mirrored)
             now = _with_camera(now, camera, exposure)
-    changes = {**fit.changes, "exposure": float(f"{now.cameras['mirror'].exposure:.4g}")}
+    changes = {**fit.changes, "exposure": float(f"{now.cameras['mirror'].exposure:.4g}"), **_noise(recording)}
+    now = now.with_({f"camera.mirror.{key}": value for key, value in _noise(recording).items()})
     told: dict[str, Any] = {"left_of_prior": fit.known, "off_px": {"before": before, "after": fit.after}}
-    by_landmarks = Look(now, changes, told=told)
-    return _by_pixels(spec, by_landmarks, np.mean(pictures, 0), notes) if alike else by_landmarks
+    by_landmarks = Look(now, changes, told=told, film=np.mean(pictures, 0))
+    return look_again(spec, by_landmarks, notes) if alike else by_landmarks
 
 
-def _by_pixels(spec: RigSpec, begin: Look, film: NDArray[np.float64], notes: list[str]) -> Look:
-    """`begin` made better by the pictures themselves, or left as it is."""
+def look_again(spec: RigSpec, begin: Look, notes: list[str]) -> Look:
+    """`begin` made better by the pictures themselves, or as it was if the twin does not look like them."""
     from facetwin.twin.calibration.picture_fit import ALIKE, fit_picture
-    from facetwin.twin.face import load_face
-    from facetwin.twin.twin import FaceTwin
+    from facetwin.twin.skin.linear import LinearSkin
+    from facetwin.twin.twin import FaceTwin, build_skin
 
     with Progress("looking at the film", total=1) as bar:
         with FaceTwin(begin.rig) as face_twin:
             rest = [m.rest_command + m.trim / m.span for m in begin.rig.motors]
             vertices = face_twin.move(rest).vertices
-        fit = fit_picture(film, spec, begin.rig, load_face(), vertices)
+            goals = face_twin.kinematics.tangents(rest) / spec.span[:, None, None]
+            slopes = LinearSkin(build_skin(begin.rig, face_twin.face, face_twin.kinematics)).jacobian(goals)
+        assert begin.film is not None
+        fit = fit_picture(begin.film, spec, begin.rig, face_twin.face, vertices, slopes)
         bar.advance(1)
     pixels = {"before": fit.before, "after": fit.after}
     if not fit.alike:
         notes.append(f"light: left alone, the twin does not look like the film ({fit.after:.3f} of full "
                      f"brightness differ, asked <= {ALIKE:g})")  # fmt: skip
-        return Look(begin.rig, begin.changes, told={**begin.told, "pixels": pixels})
+        return replace(begin, stands={}, certain=[], told={**begin.told, "pixels": pixels})
     changes = {f"camera.mirror.{key}": value for key, value in fit.changes.items()}
     names = spec.names
     certain = [i for i in fit.stands if fit.known[names[i]] < CERTAIN]
     told = {**begin.told, "left_of_prior": fit.known, "pixels": pixels}
-    return Look(begin.rig.with_(changes), dict(fit.changes), fit.stands, certain, told)
+    return Look(
+        begin.rig.with_(changes), {**begin.changes, **fit.changes}, fit.stands, certain, told, begin.film
+    )
+
+
+def _noise(recording: Recording) -> dict[str, float]:
+    """What the recorder measured of the camera's noise; a tracker sees a face elsewhere through it."""
+    noise = recording.meta.get("noise")
+    return {"noise": float(noise)} if isinstance(noise, (int, float)) and 0 <= noise <= 100 else {}
 
 
 def _with_camera(twin: RigSpec, camera: CameraSpec, exposure: float) -> RigSpec:

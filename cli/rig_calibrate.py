@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from facetwin.cli.calibration_camera import LOOKS, Look, look, turned
+from facetwin.cli.calibration_camera import LOOKS, Look, look, look_again, turned
 from facetwin.cli.progress import Progress
 from facetwin.twin.calibration.parameters import MATERIAL, NAMES, TRIM, Values
 from facetwin.twin.errors import FaceTwinError, UsageError
@@ -253,7 +253,10 @@ def _refine(
     spec, data, face_map = fitter.spec, fitter.data, fitter.map
     begin = fit.values.copy()
     now = spec.with_(_changes(fitter, fit, seen_by))
-    seen_by = look(spec, now, recording, data, size, [], alike=not options.other_face)
+    if seen_by.stands:
+        seen_by = look_again(spec, replace(seen_by, rig=now), [])
+    else:
+        seen_by = look(spec, now, recording, data, size, [], alike=False)
     _stand(begin, seen_by, spec)
     fit = replace(fit, values=begin)
     now = spec.with_(_changes(fitter, fit, seen_by))

@@ -68,10 +68,11 @@ def run(options: RigExcite) -> int:
         commands = excitation(rig.spec, options.seconds, options.seed)
         clock = rig.clock
         rig.activate()
-        still = []
+        images = []
         for _ in range(LOOKS):
             _hold(rig, rig.spec.rest, 0.3)
             frame = rig.capture()
+            images.append(np.array(frame.image))
             watcher.put(frame.image, frame.mirrored)
         still = [points for points in watcher.finish() if points is not None]
         if not still:
@@ -79,7 +80,12 @@ def run(options: RigExcite) -> int:
                 "no face in the mirror", where=options.rig, hint="light, distance, aim of the camera"
             )
         unit = fit_unit(np.array(still))
-        meta = {"kind": "facetwin excitation", "unit": unit, "seed": options.seed}
+        meta = {
+            "kind": "facetwin excitation",
+            "unit": unit,
+            "seed": options.seed,
+            "noise": round(measured_grain(np.array(images)), 3),  # the film is pressed and tells less
+        }
         waiting: deque[int] = deque()
         found = 0
         with RecordingWriter(

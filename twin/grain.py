@@ -42,6 +42,26 @@ def add_grain(
     return out
 
 
+def measured_grain(images: NDArray[np.uint8], block: int = 8) -> float:
+    """Standard deviation of a camera's noise, in steps of 1/255, from pictures of one still scene.
+
+    Parameters
+    ----------
+    images : uint8 [shape=(K, H, W, 3)], two or more
+
+    The median over blocks of pixels: what moved a little or is too bright does not count. The rounding to
+    whole steps is taken out; noise below about 0.3 rounds to none.
+
+    >>> still = np.full((4, 64, 64, 3), 120, np.uint8)
+    >>> measured_grain(still)
+    0.0
+    """
+    variance = images.astype(np.float64).var(0, ddof=1).mean(-1)  # (H, W)
+    rows, columns = (size // block * block for size in variance.shape)
+    blocks = variance[:rows, :columns].reshape(rows // block, block, columns // block, block).mean((1, 3))
+    return float(np.sqrt(max(np.median(blocks) - 1 / 12, 0.0)))
+
+
 def add_grains(
     images: NDArray[np.uint8],
     levels: NDArray[np.floating],

@@ -101,6 +101,24 @@ class Kinematics:
         self._share[rim] = face.jaw_share[self.anchored[rim]]
 
     @property
+    def patch_keys(self) -> tuple[str, ...]:
+        """The keys of the table that say how hard each patch of skin is held: motors' first, then anchors'."""
+        motors = [f"motor.{m.name}.pull.stiffness" for m in self.spec.motors if m.pull is not None]
+        return (*motors, *(f"anchor.{a.name}.stiffness" for a in self.spec.anchors))
+
+    def patch_lags(self, position: ArrayLike, vertices: ArrayLike) -> Array:
+        """How far each patch's skin is from where it is pulled to, float64 [shape=(P, M, 3), m].
+
+        For vertices [shape=(N, 3), m] in the skull's frame; by the share that the patch has of each. As
+        displacements of the goals these act, to first order, as an e-fold of its stiffness does.
+        """
+        lag = self.goals(position) - np.asarray(vertices, dtype=np.float64)[self.anchored]  # (M, 3)
+        out = np.zeros((len(self._patches), *lag.shape))
+        for k, patch in enumerate(self._patches):
+            out[k, patch.rows] = patch.weight[:, None] * lag[patch.rows]
+        return out
+
+    @property
     def border_rows(self) -> NDArray[np.intp]:
         """Places in `anchored` that are clamped to the flange."""
         return np.flatnonzero(np.isinf(self.stiffness))

@@ -1,10 +1,11 @@
-"""Camera and light from pictures: the twin's own picture of its rest face is drawn until it is the film's.
+"""Camera, light, horns and skin from pictures: the twin's own pictures are drawn until they are the film's.
 
-Landmarks alone do not tell a camera that stands aside from a head that is turned, and a tracker sees the
-same face elsewhere under another light (half a millimetre here, more than all else that a calibration
-leaves). Pixels tell both: collar and shoulders stand still however the head is turned, and shading says
-where the light comes from. From coarse to fine: blurred small pictures first, by Gauss-Newton steps with
-differences, each of them one picture of the fast renderer.
+Landmarks alone do not tell a camera that stands aside from a head that is turned, a tracker knows little of
+lids, and it sees the same face elsewhere under another light (half a millimetre here, more than all else that
+a calibration leaves). Pixels tell all of it: collar and shoulders stand still however the head is turned,
+shading says where the light comes from, and lids and lips have edges. Gauss-Newton, with differences of
+pictures of the fast renderer, from blurred small pictures to sharp ones, robust against what the twin does
+not have.
 
 Meant for films that the twin can be made to look like. Where it cannot (a face of other colours), the
 difference that is left says so, and who calls must go by landmarks alone.
@@ -12,21 +13,22 @@ difference that is left says so, and who calls must go by landmarks alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.optimize import least_squares
 
+from facetwin.twin.calibration.parameters import PRIOR, SCALE, TRIM
 from facetwin.twin.face import Face
 from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.raster import RasterCamera
 from facetwin.twin.spec import CameraSpec, RigSpec
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,65 @@ KEYS = (
     _Key("light.direction.0", 0.4, 0.03), _Key("light.direction.1", 0.3, 0.03),
     *(_Key(f"background.{k}", 0.3, 0.02) for k in range(3)),
 )  # fmt: skip
-#: rad: of a part's stand at rest, and the step of its differences
-STAND, STAND_STEP = 0.06, 4e-3
-#: px: widths of the pictures from coarse to fine (those that the film has), blur, most steps
-STAGES = ((64, 2.0, 25), (128, 2.0, 12), (256, 2.0, 8))
-#: of 1: difference of a pixel that counts as one sigma, as many neighbours are wrong together; from
-#: `ROUGH` on differences count linearly
-PIXEL, ROUGH = 0.4, 0.06
-#: of 1, root mean square over the picture: what is left where the film shows another face
+#: rad: step of the differences along a motor
+TURN = 0.015
+#: e-folds: sd of what else changes the skin's shape, and the step of its differences
+SHAPE, SHAPE_STEP = 0.3, 0.3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One look at the pictures.
+
+    Attributes
+    ----------
+    width, blur : px
+        The film's own width where that is less.
+    pixel : of 1
+        Difference that counts as one sigma: neighbours are wrong together.
+    steps : int, at most
+    """
+
+    width: int
+    blur: float
+    pixel: float
+    steps: int
+
+
+#: for a face at rest of which nothing is known, and for many pictures of one that is nearly known
+AT_REST = (Stage(64, 2.0, 0.4, 20), Stage(128, 2.0, 0.2, 8), Stage(256, 2.0, 0.1, 6))
+IN_MOTION = (Stage(128, 1.5, 0.2, 3),)
+#: of 1: from here on differences count linearly
+ROUGH = 0.06
+#: of 1, root mean square over the pictures: what is left where the film shows another face
 ALIKE = 0.06
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures of the film, and the twin in them as far as it is known.
+
+    Attributes
+    ----------
+    film : float64 [shape=(K, H, W, 3), 0 .. 1]
+    positions : float64 [shape=(K, n), commands]
+        Where the motors stand.
+    levers : float64 [shape=(K, n), commands]
+        How far from rest they are by their shafts: what `scale` multiplies.
+    vertices : float64 [shape=(K, N, 3), m]
+        The skin there, in the skull's frame.
+    slopes : float64 [shape=(n, N, 3), m / command]
+        What each motor does to it, about.
+    shapes : float64 [shape=(K, q, N, 3), m]
+        What other parameters of the skin do to it, for each e-fold of theirs, about; q may be 0.
+    """
+
+    film: Floats
+    positions: Floats
+    levers: Floats
+    vertices: Floats
+    slopes: Floats
+    shapes: Floats
 
 
 @dataclass(frozen=True)
@@ -67,18 +119,20 @@ class PictureFit:
 
     Attributes
     ----------
-    camera : CameraSpec
     changes : dict of key of ``[camera.NAME]`` -> value
-    stands : dict of motor number -> rad
-        Trim of each motor that turns a rigid part (neck, eyes, lids): how far off its rest it stands.
+    trims : float64 [shape=(n,), rad], scales : float64 [shape=(n,)]
+    shapes : float64 [shape=(q,)]
     before, after : float
-        Root mean square of pixel differences, of 1, blurred by the last stage.
-    known : dict of key -> share of the prior's spread that is left
+        Root mean square of pixel differences, of 1, as the last stage looks.
+    known : dict of key, "MOTOR.trim", "MOTOR.scale" -> share of the prior's spread that is left
+        Of the pixels alone, as if they were independent within `pixel`: for telling what shows from what does
+        not, not for intervals.
     """
 
-    camera: CameraSpec
     changes: dict[str, float]
-    stands: dict[int, float]
+    trims: Floats
+    scales: Floats
+    shapes: Floats
     before: float
     after: float
     known: dict[str, float]
@@ -89,93 +143,103 @@ class PictureFit:
         return self.after <= ALIKE
 
 
-def rigid_motors(spec: RigSpec) -> list[int]:
-    """Motors that turn a part which takes no skin along: neck, eyes, lids."""
-    return [i for i, m in enumerate(spec.motors) if m.part is not None and m.part.name != "jaw"]
-
-
-def fit_picture(
-    film: NDArray[np.number],
+def fit_pictures(
+    views: Views,
     spec: RigSpec,
     begin: RigSpec,
     face: Face,
-    vertices: Floats,
     *,
     camera: str = "mirror",
-    stages: Sequence[tuple[int, float, int]] = STAGES,
+    stages: Sequence[Stage] = AT_REST,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> PictureFit:
-    """Camera, light and stand of the rigid parts that make the twin's picture the film's.
+    """What makes the twin's pictures the film's: camera, light, each motor's trim and scale, skin.
 
     Parameters
     ----------
-    film : [shape=(H, W, 3), 0 .. 255]
-        Mean of pictures of the rest face, as the camera gives them.
     spec : RigSpec
-        The table's camera: priors are around it.
+        The table: priors are around it.
     begin : RigSpec
-        Its camera and the trims of its rigid parts are begun from.
-    vertices : float64 [shape=(N, 3), m]
-        Skin at rest, in the skull's frame.
-    stages : of (width in px, blur in px, most steps)
-        The last one is the film's own width if that is less than it says.
+        The rig whose motors and skin `views` has; its camera is begun from.
     """
-    scene = _Scene(np.asarray(film, np.float64) / 255, spec, begin, face, vertices, camera)
+    scene = _Scene(views, spec, begin, face, camera)
     z = scene.begin()
     first = z.copy()
-    for width, blur, steps in stages:
-        scene.focus(min(width, film.shape[1]), blur)
-        found = least_squares(
-            scene.wrong, z, jac=scene.slopes, x_scale=scene.prior, loss="soft_l1", f_scale=ROUGH / PIXEL,
-            max_nfev=steps, ftol=1e-5, xtol=1e-4,
-        )  # fmt: skip
-        z = found.x
-    sd = np.sqrt(np.maximum(np.diag(np.linalg.inv(found.jac.T @ found.jac)), 0)) / scene.prior
-    changes = scene.changes(z)
-    names = [key.name for key in KEYS] + [spec.motors[i].name for i in scene.motors]
+    for stage in stages:
+        scene.focus(stage)
+        z, matrix = _descend(scene, z, stage.steps, tell)
+    sd = np.sqrt(np.maximum(np.diag(np.linalg.inv(matrix)), 0)) / scene.prior
+    names = [key.name for key in KEYS]
+    names += [f"{name}.{what}" for what in ("trim", "scale") for name in spec.names]
+    _, trims, scales, shapes = scene.parts(z)
     return PictureFit(
-        scene.camera(z), {key: float(f"{value:.6g}") for key, value in changes.items()},
-        {i: float(v) for i, v in zip(scene.motors, scene.stands(z))},
-        scene.off(first), scene.off(z), dict(zip(names, sd.tolist())),
+        {key: float(f"{value:.6g}") for key, value in scene.changes(z).items()},
+        trims, scales, shapes, scene.off(first), scene.off(z), dict(zip(names, sd.tolist())),
     )  # fmt: skip
 
 
-class _Scene:
-    """The twin at rest, and how its picture differs from the film's, for numbers z around the table's."""
+def _descend(scene: _Scene, z: Floats, steps: int, tell: Callable[[int], object]) -> tuple[Floats, Floats]:
+    # Damped Gauss-Newton steps; the matrix of the last one, priors included.
+    damping = 1e-3
+    matrix = np.eye(len(z))
+    for _ in range(steps):
+        cost, matrix, right = scene.normal(z)
+        tell(1)
+        for _ in range(5):
+            step = np.linalg.solve(matrix + damping * np.diag(np.diag(matrix)), right)
+            after = scene.cost(z + step)
+            if after < cost:
+                break
+            damping *= 10
+        else:
+            break
+        z, damping = z + step, max(damping / 10, 1e-6)
+        if cost - after < 1e-4 * cost:
+            break
+    return z, matrix
 
-    def __init__(
-        self, film: Floats, spec: RigSpec, begin: RigSpec, face: Face, vertices: Floats, camera: str
-    ) -> None:
-        self.face, self.vertices, self.name = face, vertices, camera
-        self.spec, self.table = spec, spec.cameras[camera]
-        self._film, self._begin = film, begin
+
+class _Scene:
+    """The twin in some pictures, and how they differ from the film, for numbers z around the table's.
+
+    z: the keys of the camera, trims (rad), scales, shapes.
+    """
+
+    def __init__(self, views: Views, spec: RigSpec, begin: RigSpec, face: Face, camera: str) -> None:
+        self.views, self.face, self.name = views, face, camera
+        self.spec, self.table, self._begin = spec, spec.cameras[camera], begin
         self._kinematics = Kinematics(spec, face)
-        self.motors = rigid_motors(spec)
-        self.prior = np.array([key.prior for key in KEYS] + [STAND] * len(self.motors))
-        self._step = np.array([key.step for key in KEYS] + [STAND_STEP] * len(self.motors))
+        n, self._extra = spec.size, views.shapes.shape[1]
+        self.prior = np.concatenate(
+            [[key.prior for key in KEYS], np.full(n, PRIOR[TRIM]), np.full(n, PRIOR[SCALE]),
+             np.full(self._extra, SHAPE)]
+        )  # fmt: skip
+        self._trims = [np.array([m.trim for m in rig.motors]) for rig in (spec, begin)]
+        self._scales = [np.array([m.scale for m in rig.motors]) for rig in (spec, begin)]
 
     def begin(self) -> Floats:
-        """z of the camera and the trims to begin from."""
+        """z of the rig to begin from."""
         there = self._begin.cameras[self.name]
-        z = np.zeros(len(self.prior))
-        for k, key in enumerate(KEYS):
+        camera = []
+        for key in KEYS:
             old, new = _get(self.table, key.name), _get(there, key.name)
-            z[k] = np.log(new / old) if key.factor else new - old
-        z[len(KEYS) :] = self._trims(self._begin) - self._trims(self.spec)
-        return z
+            camera.append(np.log(new / old) if key.factor else new - old)
+        trims, scales = (both[1] - both[0] for both in (self._trims, self._scales))
+        return np.concatenate([camera, trims, scales, np.zeros(self._extra)])
 
-    def _trims(self, spec: RigSpec) -> Floats:
-        return np.array([spec.motors[i].trim for i in self.motors])
+    def parts(self, z: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Camera's numbers, trims (rad), scales, shapes."""
+        n, k = self.spec.size, len(KEYS)
+        return z[:k], self._trims[0] + z[k : k + n], self._scales[0] + z[k + n : k + 2 * n], z[k + 2 * n :]
 
-    def stands(self, z: Floats) -> Floats:
-        """How far off their rest the rigid parts stand, float64 [shape=(k,), rad]."""
-        return self._trims(self.spec) + z[len(KEYS) :]
-
-    def focus(self, width: int, blur: float) -> None:
-        """Look at pictures of this width from now on, blurred by so many px."""
-        height, whole = self._film.shape[:2]
+    def focus(self, stage: Stage) -> None:
+        """Look at the pictures like this from now on."""
+        height, whole = self.views.film.shape[1:3]
+        width = min(stage.width, whole)
         self._size = (width, max(1, round(height * width / whole)))
-        self._blur = blur
-        self._goal = self._blurred(_shrunk(self._film, self._size))
+        self._blur, self._pixel = stage.blur, stage.pixel
+        self._every = max(1, int(stage.blur))  # what is blurred so far needs no more
+        self._goal = [self._blurred(_shrunk(one, self._size)) for one in self.views.film]
 
     def changes(self, z: Floats) -> dict[str, float]:
         """Keys of the camera and their values."""
@@ -186,40 +250,83 @@ class _Scene:
             out[key.name] = min(max(new, 0.0), 1.0) if key.name.startswith("background") else new
         return out
 
-    def camera(self, z: Floats) -> CameraSpec:
+    def camera(self, z: Floats) -> RasterCamera:
         """The camera with its light."""
         changes = {f"camera.{self.name}.{key}": value for key, value in self.changes(z).items()}
-        return self.spec.with_(changes).cameras[self.name]
+        lens: CameraSpec = self.spec.with_(changes).cameras[self.name]
+        return RasterCamera(self.face, lens, size=self._size)
 
-    def picture(self, z: Floats) -> Floats:
-        """The twin's picture, 0 .. 1, (H, W, 3)."""
-        position = self.spec.rest.copy()
-        position[self.motors] += self.stands(z) / self.spec.span[self.motors]
-        with RasterCamera(self.face, self.camera(z), size=self._size) as camera:
-            image = camera.render(self.vertices, self._kinematics.poses(position))
-        return image / 255.0
+    def _stand(self, z: Floats, k: int) -> tuple[Floats, Floats]:
+        # Positions and vertices of picture k.
+        _, trims, scales, shapes = self.parts(z)
+        more = (trims - self._trims[1]) / self.spec.span + (scales - self._scales[1]) * self.views.levers[k]
+        vertices = self.views.vertices[k] + np.tensordot(more, self.views.slopes, 1)  # (N, 3)
+        vertices += np.tensordot(shapes, self.views.shapes[k], 1)
+        return self.views.positions[k] + more, vertices
 
-    def wrong(self, z: Floats) -> Floats:
-        """Differences in sigma, then what priors say."""
-        off = (self._blurred(self.picture(z)) - self._goal) / PIXEL
-        return np.concatenate([off.ravel(), z / self.prior])
+    def _picture(self, camera: RasterCamera, positions: Floats, vertices: Floats) -> Singles:
+        image = camera.render(vertices, self._kinematics.poses(positions))
+        return self._blurred(image / 255.0)
 
-    def slopes(self, z: Floats) -> Floats:
-        """Derivatives of `wrong`, by differences to both sides."""
-        out = np.empty((self._goal.size + len(z), len(z)))
-        for k, step in enumerate(self._step):
-            more, less = z.copy(), z.copy()
-            more[k] += step
-            less[k] -= step
-            out[:, k] = (self.wrong(more) - self.wrong(less)) / (2 * step)
-        return out
+    def cost(self, z: Floats) -> float:
+        """What is minimised."""
+        total = 0.5 * float(((z / self.prior) ** 2).sum())
+        with self.camera(z) as camera:
+            for k, goal in enumerate(self._goal):
+                total += self._cost(self._picture(camera, *self._stand(z, k)) - goal)
+        return total
 
     def off(self, z: Floats) -> float:
         """Root mean square of the differences, of 1."""
-        return float(np.sqrt(((self._blurred(self.picture(z)) - self._goal) ** 2).mean()))
+        with self.camera(z) as camera:
+            squares = [
+                ((self._picture(camera, *self._stand(z, k)) - goal) ** 2).mean()
+                for k, goal in enumerate(self._goal)
+            ]
+        return float(np.sqrt(np.mean(squares)))
 
-    def _blurred(self, image: Floats) -> Floats:
-        out: Floats = gaussian_filter(image, (self._blur, self._blur, 0), mode="nearest")
+    def _cost(self, off: Singles) -> float:
+        # Squares of small differences, the size of large ones.
+        return float((np.sqrt(1 + (off / ROUGH) ** 2) - 1).sum(dtype=np.float64) * (ROUGH / self._pixel) ** 2)
+
+    def normal(self, z: Floats) -> tuple[float, Floats, Floats]:
+        """Cost, matrix and right side of a step, priors included."""
+        cost = 0.5 * float(((z / self.prior) ** 2).sum())
+        matrix, right = np.diag(1 / self.prior**2), -z / self.prior**2
+        c, n, span = len(KEYS), self.spec.size, self.spec.span
+        others = []
+        for k, key in enumerate(KEYS):
+            other = z.copy()
+            other[k] += key.step
+            others.append(self.camera(other))
+        own = self.camera(z)
+        for k, goal in enumerate(self._goal):
+            positions, vertices = self._stand(z, k)
+            here = self._picture(own, positions, vertices)
+            off = here - goal
+            cost += self._cost(off)
+            weight = (1 / np.sqrt(1 + (off / ROUGH) ** 2) / self._pixel**2).ravel()
+            columns = np.empty((off.size, c + 2 * n + self._extra), np.float32)
+            for a, camera in enumerate(others):
+                there = self._picture(camera, positions, vertices)
+                columns[:, a] = ((there - here) / KEYS[a].step).ravel()
+            for i in range(n):
+                step = np.zeros(n)
+                step[i] = TURN / span[i]
+                there = self._picture(own, positions + step, vertices + step[i] * self.views.slopes[i])
+                columns[:, c + i] = ((there - here) / TURN).ravel()
+            # a scale acts as a trim times its lever
+            columns[:, c + n : c + 2 * n] = columns[:, c : c + n] * (span * self.views.levers[k])
+            for q in range(self._extra):
+                there = self._picture(own, positions, vertices + SHAPE_STEP * self.views.shapes[k, q])
+                columns[:, c + 2 * n + q] = ((there - here) / SHAPE_STEP).ravel()
+            matrix += columns.T @ (columns * weight[:, None])
+            right -= columns.T @ (weight * off.ravel())
+        return cost, matrix, right
+
+    def _blurred(self, image: Floats) -> Singles:
+        smooth = gaussian_filter(image.astype(np.float32), (self._blur, self._blur, 0), mode="nearest")
+        out: Singles = smooth[:: self._every, :: self._every]
         return out
 
 
