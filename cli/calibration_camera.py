@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 LOOKS = 4  #: of the tracker at replayed pictures, as `rig excite` looks
 STILL = 12  #: pictures of the film at rest that the camera is fitted to
 CAMERA_ROUNDS = 2
-#: share of the prior's spread below which the pictures' word on a part's stand is final
-CERTAIN = 0.3
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,10 @@ class Look:
     Attributes
     ----------
     rig : RigSpec
+        Where `alike`, with the trims of the pictures at rest, too.
     changes : dict of key of ``[camera.mirror]`` -> value
-    stands : dict of motor number -> rad
-        Trims by the pictures; empty where the film shows another face than the twin's.
-    certain : list of int
-        Those of them that no tracker could tell better.
+    alike : bool
+        The twin could be made to look like the film.
     told : dict
         For the report: shares of priors left, px and pixels off.
     film : float64 [shape=(H, W, 3), 0 .. 255], optional
@@ -45,15 +42,9 @@ class Look:
 
     rig: RigSpec
     changes: dict[str, float] = field(default_factory=dict)
-    stands: dict[int, float] = field(default_factory=dict)
-    certain: list[int] = field(default_factory=list)
+    alike: bool = False
     told: dict[str, Any] = field(default_factory=dict)
     film: NDArray[np.float64] | None = None
-
-    def stood(self) -> RigSpec:
-        """The rig with all motors standing as the pictures have them."""
-        names = self.rig.names
-        return self.rig.with_({f"motor.{names[i]}.trim": trim for i, trim in self.stands.items()})
 
 
 def turned(spec: RigSpec, data: Observed, size: int) -> NDArray[np.float64]:
@@ -139,31 +130,26 @@ def look(
 
 def look_again(spec: RigSpec, begin: Look, notes: list[str]) -> Look:
     """`begin` made better by the pictures themselves, or as it was if the twin does not look like them."""
-    from facetwin.twin.calibration.picture_fit import ALIKE, fit_picture
-    from facetwin.twin.skin.linear import LinearSkin
-    from facetwin.twin.twin import FaceTwin, build_skin
+    from facetwin.cli.calibration_film import rest_views
+    from facetwin.twin.calibration.picture_fit import ALIKE, AT_REST, fit_pictures
+    from facetwin.twin.face import load_face
 
-    with Progress("looking at the film", total=1) as bar:
-        with FaceTwin(begin.rig) as face_twin:
-            rest = [m.rest_command + m.trim / m.span for m in begin.rig.motors]
-            vertices = face_twin.move(rest).vertices
-            goals = face_twin.kinematics.tangents(rest) / spec.span[:, None, None]
-            slopes = LinearSkin(build_skin(begin.rig, face_twin.face, face_twin.kinematics)).jacobian(goals)
-        assert begin.film is not None
-        fit = fit_picture(begin.film, spec, begin.rig, face_twin.face, vertices, slopes)
-        bar.advance(1)
+    assert begin.film is not None
+    with Progress("looking at the film", total=sum(stage.steps for stage in AT_REST)) as bar:
+        views = rest_views(begin.film, begin.rig)
+        fit = fit_pictures(views, spec, begin.rig, load_face(), stages=AT_REST, tell=bar.advance)
     pixels = {"before": fit.before, "after": fit.after}
     if not fit.alike:
         notes.append(f"light: left alone, the twin does not look like the film ({fit.after:.3f} of full "
                      f"brightness differ, asked <= {ALIKE:g})")  # fmt: skip
-        return replace(begin, stands={}, certain=[], told={**begin.told, "pixels": pixels})
-    changes = {f"camera.mirror.{key}": value for key, value in fit.changes.items()}
-    names = spec.names
-    certain = [i for i in fit.stands if fit.known[names[i]] < CERTAIN]
-    told = {**begin.told, "left_of_prior": fit.known, "pixels": pixels}
-    return Look(
-        begin.rig.with_(changes), {**begin.changes, **fit.changes}, fit.stands, certain, told, begin.film
-    )
+        return replace(begin, told={**begin.told, "pixels": pixels})
+    trims = {key: value for key, value in fit.changes.items() if not key.endswith(".scale")}
+    cameras = {key.removeprefix("camera.mirror."): v for key, v in trims.items() if key.startswith("camera")}
+    known = {key: fit.known[f"camera.mirror.{key}"] for key in cameras}
+    return replace(
+        begin, rig=begin.rig.with_(trims), changes={**begin.changes, **cameras}, alike=True,
+        told={**begin.told, "left_of_prior": known, "pixels": pixels},
+    )  # fmt: skip
 
 
 def _noise(recording: Recording) -> dict[str, float]:

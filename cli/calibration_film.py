@@ -1,8 +1,7 @@
-"""The calibrated twin held against the film itself (`facetwin rig calibrate`): horns, skin, camera by pixels."""
+"""The calibrated twin held against the film itself (`facetwin rig calibrate`): by its pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,16 +10,12 @@ from numpy.typing import NDArray
 from facetwin.cli.progress import Progress
 from facetwin.twin.calibration.parameters import MATERIAL
 from facetwin.twin.calibration.picture_fit import (
-    AT_REST,
     IN_MOTION,
-    PictureFit,
-    Stage,
     Views,
     fit_pictures,
 )
 from facetwin.twin.calibration.traces import SCALE, TRIM, Playback, table_of
 from facetwin.twin.face import load_face
-from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.skin.linear import LinearSkin
 from facetwin.twin.twin import FaceTwin, build_skin
 
@@ -33,20 +28,22 @@ Floats = NDArray[np.float64]
 
 #: factor by which a parameter of the skin is changed to see what it does
 APART = 1.2
-#: pictures of one pass
+#: pictures of the film that are drawn
 PICTURES = 48
+#: share of the prior's spread that is left, from which on a parameter counts as not seen
+UNSEEN = 0.9
 
 
-def rest_views(film: Floats, spec: RigSpec, rig: RigSpec) -> Views:
-    """The face at rest in its mean picture [shape=(H, W, 3), 0 .. 255], by a rig of `spec`'s table."""
+def rest_views(film: Floats, rig: RigSpec) -> Views:
+    """The face at rest in its mean picture [shape=(H, W, 3), 0 .. 255]."""
     rest = np.array([m.rest_command + m.trim / m.span for m in rig.motors])
-    return _views(film[None] / 255.0, rig, rest[None], np.zeros((1, spec.size)))
+    return _views(film[None] / 255.0, rig, rest[None], np.zeros((1, rig.size)))
 
 
 def moving_views(
     recording: Recording, data: Observed, spec: RigSpec, rig: RigSpec, numbers: NDArray[np.intp]
 ) -> Views:
-    """The rig in some of the pictures: servos played, skin solved without creep, two of its material's keys."""
+    """The rig in some of the pictures: servos played, skin solved, without creep."""
     delay = rig.cameras["mirror"].delay - spec.cameras["mirror"].delay
     playback, table = Playback(spec, data.time, data.sent), table_of(rig)
     at = data.picture_time[numbers] - delay
@@ -59,9 +56,42 @@ def moving_views(
     return _views(np.array(film), rig, positions, levers, skin=True)
 
 
-def skin_keys(rig: RigSpec) -> tuple[str, ...]:
-    """Keys of the table behind `Views.shapes`."""
-    return (*(f"material.{key}" for key in MATERIAL), *Kinematics(rig, load_face()).patch_keys)
+def fit_film(
+    recording: Recording, data: Observed, spec: RigSpec, rig: RigSpec, numbers: NDArray[np.intp], rounds: int
+) -> tuple[dict[str, float], dict[str, float], list[float]]:
+    """Horns, skin and camera by the pixels of some pictures.
+
+    Returns
+    -------
+    changes : dict of key of the table -> value, of what shows in the pictures
+    known : dict of key -> share of the prior's spread that is left
+    off : list of float, root mean squares of the pixels' differences before, and after each round
+    """
+    off: list[float] = []
+    changes: dict[str, float] = {}
+    known: dict[str, float] = {}
+    with Progress("looking at the film", total=rounds * sum(stage.steps for stage in IN_MOTION)) as bar:
+        for _ in range(rounds):
+            views = moving_views(recording, data, spec, rig, numbers)
+            fit = fit_pictures(views, spec, rig, load_face(), stages=IN_MOTION, tell=bar.advance)
+            off += [fit.before, fit.after] if not off else [fit.after]
+            known = fit.known
+            new = fit.changes | {key: _get(rig, key) * factor for key, factor in fit.factors.items()}
+            changes |= {key: float(f"{new[key]:.6g}") for key in new if known[key] < UNSEEN}
+            rig = rig.with_(changes)
+    return changes, known, off
+
+
+def _get(rig: RigSpec, key: str) -> float:
+    # The number behind one of `_skin_keys`.
+    what, name, *_ = key.split(".")
+    if what == "material":
+        return float(getattr(rig.material, name))
+    if what == "anchor":
+        return next(a.stiffness for a in rig.anchors if a.name == name)
+    pull = rig.motors[rig.index(name)].pull
+    assert pull is not None
+    return pull.stiffness
 
 
 def _views(film: Floats, rig: RigSpec, positions: Floats, levers: Floats, skin: bool = False) -> Views:
@@ -72,7 +102,9 @@ def _views(film: Floats, rig: RigSpec, positions: Floats, levers: Floats, skin: 
     linear = LinearSkin(build_skin(rig, face, kinematics))
     slopes = linear.jacobian(kinematics.tangents(rig.rest))
     shapes = np.zeros((len(film), 0, *vertices.shape[1:]))
+    keys: tuple[str, ...] = ()
     if skin:
+        keys = (*(f"material.{key}" for key in MATERIAL), *kinematics.patch_keys)
         away = np.array([kinematics.goals(p) for p in positions]) - kinematics.goals(rig.rest)
         other = []
         for key in MATERIAL:
@@ -83,4 +115,4 @@ def _views(film: Floats, rig: RigSpec, positions: Floats, levers: Floats, skin: 
             linear.jacobian(kinematics.patch_lags(p, v)) for p, v in zip(positions, vertices, strict=True)
         ]
         shapes = np.concatenate([np.stack(other, 1), np.array(patches)], 1)  # (K, q, N, 3)
-    return Views(film, positions, levers, vertices, slopes, shapes)
+    return Views(film, positions, levers, vertices, slopes, shapes, keys)

@@ -17,9 +17,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from facetwin.cli.calibration_camera import LOOKS, Look, look, look_again, turned
+from facetwin.cli.calibration_camera import LOOKS, Look, look, turned
 from facetwin.cli.progress import Progress
-from facetwin.twin.calibration.parameters import MATERIAL, NAMES, TRIM, Values
+from facetwin.twin.calibration.parameters import MATERIAL, NAMES, SCALE, TRIM, Values
 from facetwin.twin.errors import FaceTwinError, UsageError
 
 if TYPE_CHECKING:
@@ -88,17 +88,21 @@ def run(options: RigCalibrate) -> int:
         begin = fitter.begin(turned(spec, data, size))
         upright = spec.with_(fitter.scale.changes(begin, fitter.fitted))
         seen_by = look(spec, upright, recording, data, size, notes, alike=not options.other_face)
-        _stand(begin, seen_by, spec)
-        _learn(face_map, seen_by.stood(), spec, data, options.replay, size)
-        fitter = Fitter(
-            spec, data, face_map, same_face=not options.other_face, fixed=_fixed_trims(spec, seen_by)
-        )
+        if seen_by.alike:
+            _set(begin, spec, seen_by.rig)
+        _learn(face_map, seen_by.rig, spec, data, options.replay, size)
+        fixed = _trims(spec, all_of_them=seen_by.alike)
+        fitter = Fitter(spec, data, face_map, same_face=not options.other_face, fixed=fixed)
     with Progress("fitting", total=3) as bar:
         fit = fitter.fit(rounds=3, tell=lambda _: bar.advance(1), begin=begin)
-    for _ in range(0 if geometry else options.refine):
-        fit, seen_by = _refine(fitter, fit, seen_by, recording, size, options)
-    scores = score(fitter, fit)
     changes = _changes(fitter, fit, seen_by)
+    if seen_by.alike and options.refine:
+        changes = _by_film(fitter, fit, seen_by, changes, recording, options.refine)
+    elif not geometry:
+        for _ in range(options.refine):
+            fit, seen_by = _refine(fitter, fit, seen_by, recording, size, options)
+        changes = _changes(fitter, fit, seen_by)
+    scores = score(fitter, fit)
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"{spec.name}.toml"
     note = f"{spec.name} calibrated by facetwin to {options.recording.name}"
@@ -208,19 +212,23 @@ def build_map(spec: RigSpec, notes: list[str], weights: Path | None = None) -> t
     return FaceMap(spec, face, skin, features=features, material=material), kind
 
 
-def _fixed_trims(spec: RigSpec, seen_by: Look) -> NDArray[np.bool_]:
-    """Trims that stay as the film at rest has them, bool [shape=(n, 8)]: camera and neck would trade what
-    only both together show."""
+def _trims(spec: RigSpec, all_of_them: bool) -> NDArray[np.bool_]:
+    """Trims that stay as the film at rest has them, bool [shape=(n, 8)]: those of the neck at least, or
+    camera and neck would trade what only both together show."""
     out = np.zeros((spec.size, len(NAMES)), bool)
     out[spec.group("neck"), TRIM] = True
-    out[seen_by.certain, TRIM] = True
+    out[:, TRIM] |= all_of_them
     return out
 
 
-def _stand(values: Values, seen_by: Look, spec: RigSpec) -> None:
-    # Trims as the film at rest has them.
-    for motor, trim in seen_by.stands.items():
-        values.z[motor, TRIM] = trim - spec.motors[motor].trim
+def _set(values: Values, spec: RigSpec, rig: RigSpec) -> None:
+    # Trims, scales and material of another rig.
+    for i, (old, new) in enumerate(zip(spec.motors, rig.motors)):
+        values.z[i, TRIM], values.z[i, SCALE] = new.trim - old.trim, new.scale - old.scale
+    values.material[:] = [
+        np.log(getattr(rig.material, key) / getattr(spec.material, key))
+        for key in MATERIAL[: len(values.material)]
+    ]
 
 
 def _size(recording: Recording) -> int:
@@ -230,11 +238,24 @@ def _size(recording: Recording) -> int:
 
 def _changes(fitter: Fitter, fit: Fit, seen_by: Look) -> dict[str, float]:
     out = fitter.scale.changes(fit.values, fit.fitted)
-    table = fitter.scale.table(fit.values.z)
-    for i in seen_by.stands:  # also where the landmarks show nothing of it
-        out[f"motor.{fitter.spec.names[i]}.trim"] = float(f"{table[i, TRIM]:.6g}")
-    out.update({f"camera.mirror.{k}": v for k, v in seen_by.changes.items()})
-    return out
+    if seen_by.alike:  # also where the landmarks show nothing of it
+        out |= {f"motor.{m.name}.trim": m.trim for m in seen_by.rig.motors}
+    return out | {f"camera.mirror.{k}": v for k, v in seen_by.changes.items()}
+
+
+def _by_film(
+    fitter: Fitter, fit: Fit, seen_by: Look, changes: dict[str, float], recording: Recording, rounds: int
+) -> dict[str, float]:
+    """Hold the calibrated twin against the film, pixel by pixel: horns, skin and camera once more."""
+    from facetwin.cli.calibration_film import PICTURES, fit_film
+
+    spec = fitter.spec
+    chosen = _spread(fitter.data, PICTURES)
+    found, known, off = fit_film(recording, fitter.data, spec, spec.with_(changes), chosen, rounds)
+    changes = changes | found
+    _set(fit.values, spec, spec.with_(changes))
+    seen_by.told["film"] = {"pictures": len(chosen), "off": off, "left_of_prior": known}
+    return changes
 
 
 def _refine(
@@ -251,15 +272,9 @@ def _refine(
     from facetwin.twin.tracker import Tracker
 
     spec, data, face_map = fitter.spec, fitter.data, fitter.map
-    begin = fit.values.copy()
     now = spec.with_(_changes(fitter, fit, seen_by))
-    if seen_by.stands:
-        seen_by = look_again(spec, replace(seen_by, rig=now), [])
-    else:
-        seen_by = look(spec, now, recording, data, size, [], alike=False)
-    _stand(begin, seen_by, spec)
-    fit = replace(fit, values=begin)
-    now = spec.with_(_changes(fitter, fit, seen_by))
+    seen_by = look(spec, now, recording, data, size, [], alike=False)
+    now = seen_by.rig
     chosen = _spread(data, options.replay)
     shifted = replace(data, picture_time=data.picture_time - fit.values.clock)
     with Tracker(looks=LOOKS) as tracker, Progress("replaying the fit", total=len(chosen)) as bar:
@@ -271,9 +286,9 @@ def _refine(
     correction = shown - fitter.predict(fit.values, data.picture_time[seen.number])
     again = Fitter(
         spec, data, face_map, same_face=not options.other_face, train=train, correction=correction,
-        fixed=_fixed_trims(spec, seen_by),
+        fixed=_trims(spec, all_of_them=False),
     )  # fmt: skip
-    return again.fit(rounds=2, steps=4, begin=begin), seen_by
+    return again.fit(rounds=2, steps=4, begin=fit.values), seen_by
 
 
 def _spread(data: Observed, count: int) -> NDArray[np.intp]:

@@ -51,6 +51,7 @@ def run(options: RigExcite) -> int:
     from facetwin.cli.watcher import Watcher
     from facetwin.hardware.recording import RecordingWriter
     from facetwin.twin.calibration.excitation import RATE, excitation
+    from facetwin.twin.grain import measured_grain
     from facetwin.twin.landmarks import align, fit_unit, head_turn
 
     every = RATE / options.fps if options.fps > 0 else 0.0

@@ -102,7 +102,7 @@ class Kinematics:
 
     @property
     def patch_keys(self) -> tuple[str, ...]:
-        """The keys of the table that say how hard each patch of skin is held: motors' first, then anchors'."""
+        """Keys of the table that say how hard each patch of skin is held: motors' first, then anchors'."""
         motors = [f"motor.{m.name}.pull.stiffness" for m in self.spec.motors if m.pull is not None]
         return (*motors, *(f"anchor.{a.name}.stiffness" for a in self.spec.anchors))
 

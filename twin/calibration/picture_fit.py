@@ -33,7 +33,7 @@ Singles = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Key:
-    """A key of ``[camera.NAME]``: sd before anything was seen, step of the differences, as a factor or not."""
+    """A key of ``[camera.NAME]``: sd before anything was seen, step of the differences, factor or not."""
 
     name: str
     prior: float
@@ -103,6 +103,8 @@ class Views:
         What each motor does to it, about.
     shapes : float64 [shape=(K, q, N, 3), m]
         What other parameters of the skin do to it, for each e-fold of theirs, about; q may be 0.
+    keys : q of str
+        Those parameters, as keys of the table.
     """
 
     film: Floats
@@ -111,6 +113,7 @@ class Views:
     vertices: Floats
     slopes: Floats
     shapes: Floats
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,20 +122,19 @@ class PictureFit:
 
     Attributes
     ----------
-    changes : dict of key of ``[camera.NAME]`` -> value
-    trims : float64 [shape=(n,), rad], scales : float64 [shape=(n,)]
-    shapes : float64 [shape=(q,)]
+    changes : dict of key of the table -> value
+        camera.NAME.KEY, motor.NAME.trim and .scale (rad, 1).
+    factors : dict of key of the table -> factor
+        For those of the skin.
     before, after : float
         Root mean square of pixel differences, of 1, as the last stage looks.
-    known : dict of key, "MOTOR.trim", "MOTOR.scale" -> share of the prior's spread that is left
+    known : dict of key -> share of the prior's spread that is left
         Of the pixels alone, as if they were independent within `pixel`: for telling what shows from what does
         not, not for intervals.
     """
 
     changes: dict[str, float]
-    trims: Floats
-    scales: Floats
-    shapes: Floats
+    factors: dict[str, float]
     before: float
     after: float
     known: dict[str, float]
@@ -169,12 +171,15 @@ def fit_pictures(
         scene.focus(stage)
         z, matrix = _descend(scene, z, stage.steps, tell)
     sd = np.sqrt(np.maximum(np.diag(np.linalg.inv(matrix)), 0)) / scene.prior
-    names = [key.name for key in KEYS]
-    names += [f"{name}.{what}" for what in ("trim", "scale") for name in spec.names]
     _, trims, scales, shapes = scene.parts(z)
+    changes = {f"camera.{camera}.{key}": value for key, value in scene.changes(z).items()}
+    changes |= {f"motor.{name}.trim": float(trim) for name, trim in zip(spec.names, trims)}
+    changes |= {f"motor.{name}.scale": float(scale) for name, scale in zip(spec.names, scales)}
+    factors = np.exp(np.clip(shapes, -1.0, 1.0)).tolist()
     return PictureFit(
-        {key: float(f"{value:.6g}") for key, value in scene.changes(z).items()},
-        trims, scales, shapes, scene.off(first), scene.off(z), dict(zip(names, sd.tolist())),
+        {key: float(f"{value:.6g}") for key, value in changes.items()},
+        dict(zip(views.keys, factors)), scene.off(first), scene.off(z),
+        dict(zip([*changes, *views.keys], sd.tolist())),
     )  # fmt: skip
 
 
