@@ -318,8 +318,10 @@ class _Scene:
             for i in range(n):
                 step = np.zeros(n)
                 step[i] = TURN / span[i]
-                there = self._picture(own, positions + step, vertices + step[i] * self.views.slopes[i])
-                columns[:, c + i] = ((there - here) / TURN).ravel()
+                way = step[i] * self.views.slopes[i]
+                more = self._picture(own, positions + step, vertices + way)
+                less = self._picture(own, positions - step, vertices - way)
+                columns[:, c + i] = ((more - less) / (2 * TURN)).ravel()
             # a scale acts as a trim times its lever
             columns[:, c + n : c + 2 * n] = columns[:, c : c + n] * (span * self.views.levers[k])
             for q in range(self._extra):
