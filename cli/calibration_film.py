@@ -15,6 +15,7 @@ from facetwin.twin.calibration.picture_fit import (
     fit_pictures,
 )
 from facetwin.twin.calibration.traces import SCALE, TRIM, Playback, table_of
+from facetwin.twin.errors import FaceTwinError
 from facetwin.twin.face import load_face
 from facetwin.twin.skin.linear import LinearSkin
 from facetwin.twin.twin import FaceTwin, build_skin
@@ -44,6 +45,11 @@ def moving_views(
     recording: Recording, data: Observed, spec: RigSpec, rig: RigSpec, numbers: NDArray[np.intp]
 ) -> Views:
     """The rig in some of the pictures: servos played, skin solved, without creep."""
+    wanted = set(numbers.tolist())
+    film = {k: image / 255.0 for k, image in enumerate(recording.pictures()) if k in wanted}
+    numbers = numbers[np.isin(numbers, list(film))]  # a torn film lacks the last ones
+    if len(numbers) == 0:
+        raise FaceTwinError("the film is empty", where=recording.folder, hint="record again")
     delay = rig.cameras["mirror"].delay - spec.cameras["mirror"].delay
     playback, table = Playback(spec, data.time, data.sent), table_of(rig)
     at = data.picture_time[numbers] - delay
@@ -51,9 +57,7 @@ def moving_views(
         [playback.at(playback.play(i, table[i : i + 1])[1], at)[0] for i in range(spec.size)], 1
     )  # (K, n)
     levers = (positions - spec.rest - table[:, TRIM] / spec.span) / table[:, SCALE]
-    wanted = set(numbers.tolist())
-    film = [image / 255.0 for k, image in enumerate(recording.pictures()) if k in wanted]
-    return _views(np.array(film), rig, positions, levers, skin=True)
+    return _views(np.array([film[k] for k in numbers.tolist()]), rig, positions, levers, skin=True)
 
 
 def fit_film(

@@ -20,13 +20,27 @@ if TYPE_CHECKING:
 BEFORE, AFTER, SEEN = "#d2691e", "#2463c9", "#1c2230"
 
 
-def write_report(folder: Path, spec: RigSpec, fitter: Fitter, fit: Fit, result: dict[str, Any]) -> list[str]:
-    """Write ``report.html`` and the plots beside it; returns their paths."""
+def write_report(
+    folder: Path,
+    spec: RigSpec,
+    fitter: Fitter,
+    fit: Fit,
+    result: dict[str, Any],
+    strip: list[list[NDArray[np.uint8]]] | None = None,
+) -> list[str]:
+    """Write ``report.html`` and the plots beside it; returns their paths.
+
+    Parameters
+    ----------
+    strip : of the film, the twin before and the twin after: as many pictures, uint8 [shape=(H, W, 3)]
+    """
     plots = {
         "motors.png": _motors(result),
         "curves.png": _curves(fitter, fit),
         "parameters.png": _parameters(fitter, fit),
     }
+    if strip and strip[0] and len({len(row) for row in strip}) == 1:
+        plots["film.png"] = _film(strip)
     files = []
     for name, data in plots.items():
         files.append(_write(folder / name, data))
@@ -110,8 +124,11 @@ def _html(spec: RigSpec, result: dict[str, Any], plots: dict[str, bytes]) -> str
         "Mean distance of the landmarks from the recorded ones, by the map that was fitted; the tracker's "
         f"scatter at rest is {s['scatter_at_rest_u']:.4f} u."
     )
-    parts = [
-        _section("Error", _text(lead), _table(over_all)),
+    parts = [_section("Error", _text(lead), _table(over_all))]
+    if "film.png" in images:
+        parts.append(_section("Film", "Held-out pictures: the film; the twin before, and how it differs; "
+                              "the twin after, and how it differs.", images["film.png"]))  # fmt: skip
+    parts += [
         _section("Motors", "Landmarks that each motor moves, where it takes part, in u.",
                  images["motors.png"] + _table(motors)),
         _section("Curves", "What was seen, and what the table says before and after, in a held-out stretch.",
@@ -130,6 +147,17 @@ def _html(spec: RigSpec, result: dict[str, Any], plots: dict[str, bytes]) -> str
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _film(strip: list[list[NDArray[np.uint8]]]) -> bytes:
+    # Film, twin before, its difference, twin after, its difference: a row each.
+    from PIL import Image
+
+    film, before, after = (np.concatenate(row, 1).astype(np.int16) for row in strip)
+    rows = [film, before, 128 + before - film, after, 128 + after - film]
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(np.concatenate(rows), 0, 255).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _png(figure: Any) -> bytes:

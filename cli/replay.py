@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,14 @@ class Replayed:
     positions : float64 [shape=(K, n)], where the simulated motors stood
     landmarks : float64 [shape=(K, 478, 3), u]
     turn : float64 [shape=(K, 3), rad]
+    pictures : dict of number -> uint8 [shape=(H, W, 3)], those that were to be kept
     """
 
     number: NDArray[np.intp]
     positions: Floats
     landmarks: Floats
     turn: Floats
+    pictures: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 def replay(
@@ -42,6 +44,7 @@ def replay(
     size: int,
     unit: float,
     tell: Callable[[int], object] = lambda _: None,
+    keep: NDArray[np.intp] | tuple[int, ...] = (),
 ) -> Replayed:
     """Send `spec`'s simulated rig what was sent, and look at it when the pictures `numbers` were taken.
 
@@ -53,6 +56,7 @@ def replay(
     prompt = spec.with_({"camera.mirror.delay": 0.0, "camera.mirror.rate": 0.0})
     found: list[int] = []
     positions, landmarks, turns = [], [], []
+    pictures: dict[int, NDArray[np.uint8]] = {}
     row = 0
     with SimRig(prompt, size=size) as rig:
         rig.activate()
@@ -68,6 +72,8 @@ def replay(
             frame = rig.capture()
             points = tracker.detect(frame.image, mirrored=frame.mirrored)
             tell(1)
+            if number in keep:
+                pictures[int(number)] = np.array(frame.image)
             if points is None:
                 continue
             assert frame.truth is not None
@@ -79,6 +85,7 @@ def replay(
     return Replayed(
         np.array(found, np.intp), np.array(positions).reshape(k, spec.size),
         np.array(landmarks, np.float64).reshape(k, 478, 3), np.array(turns, np.float64).reshape(k, 3),
+        pictures,
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from facetwin.twin.spec import RigSpec
 
 GEOMETRY = "geometry"  #: in meta.json, where landmarks are not a tracker's
+SHOWN = 5  #: pictures in the report
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class RigCalibrate:
     replay: int = 240
     """Pictures that the twin is played again at, to learn what the tracker makes of its shapes."""
     refine: int = 2
-    """Rounds of playing the calibrated twin and fitting what is left between it and the recording."""
+    """Rounds of holding the calibrated twin against the film, pixel by pixel; where it does not look like it,
+    against what the tracker saw."""
     adapt: int = 240
     """Poses of the mouth at which both tables' twins are held against each other, for a self-model of this
     robot that `speak` goes by; 0: none."""
@@ -119,13 +121,14 @@ def run(options: RigCalibrate) -> int:
         "notes": [*notes, *fit.notes],
         "tracker_error_u": None if face_map.response is None else face_map.response.error,
     }
+    strip: list[list[NDArray[np.uint8]]] = []
     if options.check and not geometry:
-        result["closed"] = _closed(spec, calibrated, fitter, options, size)
+        result["closed"], strip = _closed(spec, calibrated, fitter, recording, options, size)
     if options.adapt:
         result["self_model"] = adapt_beside(file, spec, options.adapt, result["notes"])
     result["cpu_s"] = round(time.process_time() - started, 1)
     made = [w] if (w := result.get("self_model", {}).get("weights")) else []
-    result["files"] = [str(file), *made, *write_report(options.out, spec, fitter, fit, result)]
+    result["files"] = [str(file), *made, *write_report(options.out, spec, fitter, fit, result, strip)]
     if options.json:
         print(json.dumps(result))
     else:
@@ -254,6 +257,10 @@ def _by_film(
     found, known, off = fit_film(recording, fitter.data, spec, spec.with_(changes), chosen, rounds)
     changes = changes | found
     _set(fit.values, spec, spec.with_(changes))
+    for i, name in enumerate(spec.names):
+        for what, column in (("trim", TRIM), ("scale", SCALE)):
+            fit.known[i, column] = known[f"motor.{name}.{what}"]
+            fit.fitted[i, column] |= f"motor.{name}.{what}" in found
     seen_by.told["film"] = {"pictures": len(chosen), "off": off, "left_of_prior": known}
     return changes
 
@@ -326,9 +333,17 @@ def known(fitter: Fitter, fit: Fit) -> dict[str, Any]:
 
 
 def _closed(
-    spec: RigSpec, calibrated: RigSpec, fitter: Fitter, options: RigCalibrate, size: int
-) -> dict[str, Any]:
-    """Both rigs played again at held-out pictures: what the tracker sees of them, against the recording."""
+    spec: RigSpec,
+    calibrated: RigSpec,
+    fitter: Fitter,
+    recording: Recording,
+    options: RigCalibrate,
+    size: int,
+) -> tuple[dict[str, Any], list[list[NDArray[np.uint8]]]]:
+    """Both rigs played again at held-out pictures: what the tracker sees of them, against the recording.
+
+    And some of the pictures: of the film, of the twin before, and after.
+    """
     from facetwin.cli.replay import replay, rest_pixels
     from facetwin.twin.calibration.scores import distances
     from facetwin.twin.landmarks import fit_unit, indices
@@ -338,6 +353,8 @@ def _closed(
     held = np.flatnonzero(data.split()[1])
     chosen = held[np.unique(np.linspace(0, len(held) - 1, min(options.check, len(held))).round().astype(int))]
     out: dict[str, Any] = {"pictures": 0}
+    kept = chosen[np.linspace(0, len(chosen) - 1, min(SHOWN, len(chosen))).round().astype(int)]
+    strip = [[image for k, image in enumerate(recording.pictures()) if k in kept]]
     lips = np.isin(face_map.points, indices("lips40"))
     with Tracker(looks=LOOKS) as tracker, Progress("checking", total=2 * len(chosen)) as bar:
         for name, rig in (("before", spec), ("after", calibrated)):
@@ -345,8 +362,10 @@ def _closed(
             clock = rig.cameras["mirror"].delay - spec.cameras["mirror"].delay
             shifted = replace(data, picture_time=data.picture_time - clock)
             seen = replay(
-                rig, shifted, chosen, tracker, size=size, unit=fit_unit(own[None]), tell=bar.advance
-            )
+                rig, shifted, chosen, tracker, size=size, unit=fit_unit(own[None]), tell=bar.advance,
+                keep=kept,
+            )  # fmt: skip
+            strip.append([seen.pictures[k] for k in kept if k in seen.pictures])
             left = face_map.target(data.landmarks[seen.number], data.turn[seen.number]) - face_map.target(
                 seen.landmarks, seen.turn
             )
@@ -360,4 +379,4 @@ def _closed(
             out[f"{name}_turn_rad"] = float(np.linalg.norm(left[:, -3:], axis=1).mean())
     out["ratio"] = out["after_u"] / out["before_u"]
     out["ratio_lips"] = out["after_lips_u"] / out["before_lips_u"]
-    return out
+    return out, strip

@@ -107,16 +107,32 @@ class Kinematics:
         return (*motors, *(f"anchor.{a.name}.stiffness" for a in self.spec.anchors))
 
     def patch_lags(self, position: ArrayLike, vertices: ArrayLike) -> Array:
-        """How far each patch's skin is from where it is pulled to, float64 [shape=(P, M, 3), m].
+        """How far each patch's skin is from where that patch alone pulls it, float64 [shape=(P, M, 3), m].
 
-        For vertices [shape=(N, 3), m] in the skull's frame; by the share that the patch has of each. As
-        displacements of the goals these act, to first order, as an e-fold of its stiffness does.
+        For vertices [shape=(N, 3), m] in the skull's frame; by the share that the patch has of each vertex.
+        As displacements of the goals these act, to first order, as an e-fold of its stiffness does.
         """
-        lag = self.goals(position) - np.asarray(vertices, dtype=np.float64)[self.anchored]  # (M, 3)
-        out = np.zeros((len(self._patches), *lag.shape))
+        command = np.asarray(position, dtype=np.float64)
+        jaw = self.local(command)["jaw"]
+        ridden = self._rest @ jaw[:3, :3].T + jaw[:3, 3]
+        at = np.asarray(vertices, dtype=np.float64)[self.anchored]  # (M, 3)
+        out = np.zeros((len(self._patches), *at.shape))
         for k, patch in enumerate(self._patches):
-            out[k, patch.rows] = patch.weight[:, None] * lag[patch.rows]
+            rows, way = patch.rows, self._way(patch, command, jaw)
+            own = self._rest[rows] + patch.share * (ridden[rows] - self._rest[rows]) + way
+            out[k, rows] = patch.weight[:, None] * (own - at[rows])
         return out
+
+    def _way(self, patch: _Patch, command: Array, jaw: Array) -> Array:
+        # How far a patch's motor carries it, float64 [shape=(3,), m].
+        if patch.motor < 0:
+            return np.zeros(3)
+        motor = self.spec.motors[patch.motor]
+        assert motor.pull is not None
+        way = motor.pull.displacement(command[patch.motor], motor.rest_command)  # (3,)
+        if patch.share > 0:
+            way = way + patch.share * (jaw[:3, :3] @ way - way)
+        return way
 
     @property
     def border_rows(self) -> NDArray[np.intp]:
@@ -172,14 +188,8 @@ class Kinematics:
         ridden = self._rest @ jaw[:3, :3].T + jaw[:3, 3]
         goals = self._rest + self._share[:, None] * (ridden - self._rest)  # (M, 3)
         for patch in self._patches:
-            if patch.motor < 0:
-                continue
-            motor = self.spec.motors[patch.motor]
-            assert motor.pull is not None
-            way = motor.pull.displacement(command[patch.motor], motor.rest_command)  # (3,)
-            if patch.share > 0:
-                way = way + patch.share * (jaw[:3, :3] @ way - way)
-            goals[patch.rows] += patch.weight[:, None] * way
+            if patch.motor >= 0:
+                goals[patch.rows] += patch.weight[:, None] * self._way(patch, command, jaw)
         return goals
 
     def tangents(self, position: ArrayLike | None = None, step: float = 1e-4) -> Array:
