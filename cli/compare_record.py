@@ -23,6 +23,7 @@ from facetwin.twin.calibration.compare import Side
 from facetwin.twin.calibration.observed import Observed, check_frozen
 from facetwin.twin.calibration.probes import RATE, Program
 from facetwin.twin.errors import FaceTwinError
+from facetwin.twin.grain import measured_grain
 from facetwin.twin.landmarks import POINTS, align, fit_unit, head_turn
 
 Floats = NDArray[np.float64]
@@ -70,7 +71,7 @@ def play_program(
     """
     looks = look and rig.capabilities.camera is not None
     clock, n = rig.clock, rig.spec.size
-    unit = _unit(rig, watcher, name) if looks else 1.0
+    unit, noise = _at_rest(rig, watcher, name) if looks else (1.0, 0.0)
     _hold(rig, rig.spec.rest, 0.5)
     later = under_way(rig)
     commands = program.commands
@@ -79,6 +80,8 @@ def play_program(
     seen: list[NDArray[np.float32] | None] = []
     turns: list[NDArray[np.float32] | None] = []
     meta = {"kind": "facetwin comparison", "unit": unit, "seed": seed}
+    if looks:
+        meta["noise"] = round(noise, 3)
     every = 1 / fps
     with (
         Backlog(watcher) as backlog,
@@ -159,16 +162,19 @@ def save_side(played: Played, program: Program, folder: Path) -> None:
     (folder / "program.json").write_text(json.dumps(facts) + "\n")
 
 
-def _unit(rig: Rig, watcher: Watcher, name: str) -> float:
+def _at_rest(rig: Rig, watcher: Watcher, name: str) -> tuple[float, float]:
+    # The unit of the face at rest, and the camera's noise.
+    images = []
     for _ in range(LOOKS):
         _hold(rig, rig.spec.rest, 0.3)
         frame = rig.capture()
+        images.append(np.array(frame.image))
         watcher.put(frame.image, frame.mirrored)
     _settle(rig)
     still = [points for points in watcher.finish() if points is not None]
     if not still:
         raise FaceTwinError("no face in the mirror", where=name, hint="light, distance, aim of the camera")
-    return fit_unit(np.array(still))
+    return fit_unit(np.array(still)), measured_grain(np.array(images))
 
 
 def _hold(rig: Rig, command: Floats, seconds: float) -> None:

@@ -332,6 +332,15 @@ def known(fitter: Fitter, fit: Fit) -> dict[str, Any]:
     return out
 
 
+def _liveliest(data: Observed, numbers: NDArray[np.intp], spec: RigSpec) -> NDArray[np.intp]:
+    # Some of the pictures in which the face is far from rest.
+    rows = np.clip(np.searchsorted(data.time, data.picture_time[numbers]), 0, len(data.time) - 1)
+    away = np.abs(data.sent[rows] - spec.rest).sum(1)
+    best = np.sort(numbers[np.argsort(away)[-max(SHOWN, len(numbers) // 3) :]])
+    out: NDArray[np.intp] = best[np.linspace(0, len(best) - 1, min(SHOWN, len(best))).round().astype(int)]
+    return out
+
+
 def _closed(
     spec: RigSpec,
     calibrated: RigSpec,
@@ -353,7 +362,7 @@ def _closed(
     held = np.flatnonzero(data.split()[1])
     chosen = held[np.unique(np.linspace(0, len(held) - 1, min(options.check, len(held))).round().astype(int))]
     out: dict[str, Any] = {"pictures": 0}
-    kept = chosen[np.linspace(0, len(chosen) - 1, min(SHOWN, len(chosen))).round().astype(int)]
+    kept = _liveliest(data, chosen, fitter.spec)
     strip = [[image for k, image in enumerate(recording.pictures()) if k in kept]]
     lips = np.isin(face_map.points, indices("lips40"))
     with Tracker(looks=LOOKS) as tracker, Progress("checking", total=2 * len(chosen)) as bar:

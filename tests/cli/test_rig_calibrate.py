@@ -156,6 +156,8 @@ def test_excite_then_calibrate(tmp_path, capsys):
     folder, out = tmp_path / "rec", tmp_path / "out"
     assert main(["rig", "excite", "sim:?solver=linear", "--fps", "5", "--out", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["found"] > 0.9
+    noise = FACE.cameras["mirror"].noise
+    assert json.loads((folder / "meta.json").read_text())["noise"] == pytest.approx(noise, rel=0.05)
     argv = [
         "rig",
         "calibrate",
@@ -172,4 +174,7 @@ def test_excite_then_calibrate(tmp_path, capsys):
     assert main([*argv, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["closed"]["pictures"] > 4
+    assert result["camera"]["pixels"]["after"] < 0.01  # of full brightness
+    assert result["changed"]["camera.mirror.noise"] == pytest.approx(noise, rel=0.05)
+    assert (out / "film.png").stat().st_size > 10_000
     assert load_rig(out / "face26.toml") == FACE.with_(result["changed"])
