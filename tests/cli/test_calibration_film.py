@@ -68,7 +68,7 @@ def test_horns_are_found(film):
     assert off[1] < 0.5 * off[0]
     for key, value in WRONG.items():
         before = 1.0 if key.endswith("scale") else 0.0
-        assert abs(changes[key] - value) < 0.4 * abs(before - value), key
+        assert abs(changes[key] - value) < 0.5 * abs(before - value), key
         assert known[key] < 0.9
     # what never moved has no scale to be found, and the camera is as it was
     assert "motor.neck_yaw.scale" not in changes
@@ -79,9 +79,9 @@ def test_horns_are_found(film):
 def test_a_torn_film(film, monkeypatch):
     recording, data, numbers = film
     whole = list(recording.pictures())
-    monkeypatch.setattr(Recording, "pictures", lambda _: iter(whole[: numbers[3] + 1]))
+    monkeypatch.setattr(Recording, "pictures", lambda _: iter(whole[: numbers[2] + 1]))
     views = moving_views(recording, data, FACE, FACE, numbers)
-    assert len(views.film) == len(views.positions) == len(views.vertices) == 4
+    assert len(views.film) == len(views.positions) == len(views.vertices) == 3
     monkeypatch.setattr(Recording, "pictures", lambda _: iter(()))
     with pytest.raises(FaceTwinError, match="the film is empty"):
         moving_views(recording, data, FACE, FACE, numbers)

@@ -73,7 +73,7 @@ def test_the_same_twin_stays():
 def test_another_face_is_told():
     picture = film(OTHER, [rest(OTHER)])[0]
     upside_down = 255.0 - picture[:, :, ::-1]
-    found = fit_pictures(rest_views(upside_down, RIG), RIG, RIG, FACE, stages=COARSE[:1])
+    found = fit_pictures(rest_views(upside_down, RIG), RIG, RIG, FACE, stages=(Stage(64, 2.0, 0.4, 6),))
     assert not found.alike
 
 
@@ -81,8 +81,8 @@ def test_scale_in_motion():
     """Pictures of a rig whose jaw and right brow go other ways; the fit begins with right everything else."""
     names, true = ("jaw", "right_inner_brow"), (1.15, 0.85)
     at = [RIG.index(name) for name in names]
-    levers = np.zeros((5, RIG.size))
-    levers[:, at] = np.random.default_rng(0).uniform(0.1, 0.4, (5, 2))
+    levers = np.zeros((4, RIG.size))
+    levers[:, at] = ((0.4, -0.4), (0.1, 0.4), (0.3, 0.2), (0.0, -0.2))  # one way only, a trim would do
     scales = np.ones(RIG.size)
     scales[at] = true
     pictures = film(RIG, RIG.rest + levers * scales) / 255.0
@@ -123,9 +123,9 @@ def test_patch_lags_act_as_stiffness(key):
 
 
 def test_pictures_of_any_size():
-    for size in ((100, 75), (75, 100), (96, 96)):
+    for size in ((100, 75), (75, 100)):
         picture = film(RIG, [RIG.rest], size)[0].astype(float)
-        found = fit_pictures(rest_views(picture, RIG), RIG, RIG, FACE, stages=(Stage(64, 2.0, 0.4, 1),))
+        found = fit_pictures(rest_views(picture, RIG), RIG, RIG, FACE, stages=(Stage(48, 2.0, 0.4, 1),))
         assert found.after < 0.02
 
 
