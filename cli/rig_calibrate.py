@@ -1,7 +1,7 @@
 """`facetwin rig calibrate`: fit a rig table to a recording of the rig (docs/calibration.md).
 
-camera (film at rest) → tracker's response (the twin played again) → servos, horns, material (fit) → the
-calibrated twin played again at held-out pictures → rig file and report.
+camera, light, trims (film at rest) → tracker's response (the twin played again) → servos, horns (fit) →
+horns, skin (film in motion) → the calibrated twin played again at held-out pictures → rig file and report.
 """
 
 from __future__ import annotations

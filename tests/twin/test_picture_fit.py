@@ -70,11 +70,17 @@ def test_the_same_twin_stays():
     assert found.changes["camera.mirror.exposure"] == pytest.approx(1.0, abs=1e-3)
 
 
-def test_another_face_is_told():
-    picture = film(OTHER, [rest(OTHER)])[0]
-    upside_down = 255.0 - picture[:, :, ::-1]
-    found = fit_pictures(rest_views(upside_down, RIG), RIG, RIG, FACE, stages=(Stage(64, 2.0, 0.4, 6),))
+@pytest.mark.parametrize("what", ["other colours", "white", "noise"])
+def test_another_face_is_told(what):
+    size = (64, 64, 3)
+    picture = {
+        "other colours": 255.0 - film(OTHER, [rest(OTHER)], size[:2])[0, :, :, ::-1],
+        "white": np.full(size, 255.0),
+        "noise": np.random.default_rng(0).uniform(0, 255, size),
+    }[what]
+    found = fit_pictures(rest_views(picture, RIG), RIG, RIG, FACE, stages=(Stage(64, 2.0, 0.4, 6),))
     assert not found.alike
+    RIG.with_(found.changes)
 
 
 def test_scale_in_motion():

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from facetwin.twin.calibration.parameters import PRIOR, SCALE, TRIM
+from facetwin.twin.errors import UsageError
 from facetwin.twin.face import Face
 from facetwin.twin.kinematics import Kinematics
 from facetwin.twin.raster import RasterCamera
 from facetwin.twin.spec import CameraSpec, RigSpec
+from facetwin.twin.spec_parts import SERVO
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -173,8 +175,11 @@ def fit_pictures(
     sd = np.sqrt(np.maximum(np.diag(np.linalg.inv(matrix)), 0)) / scene.prior
     _, trims, scales, shapes = scene.parts(z)
     changes = {f"camera.{camera}.{key}": value for key, value in scene.changes(z).items()}
-    changes |= {f"motor.{name}.trim": float(trim) for name, trim in zip(spec.names, trims)}
-    changes |= {f"motor.{name}.scale": float(scale) for name, scale in zip(spec.names, scales)}
+    for what, values in (("trim", trims), ("scale", scales)):
+        low, high, _ = SERVO[what]
+        changes |= {
+            f"motor.{name}.{what}": min(max(v, low), high) for name, v in zip(spec.names, values.tolist())
+        }
     factors = np.exp(np.clip(shapes, -1.0, 1.0)).tolist()
     return PictureFit(
         {key: float(f"{value:.6g}") for key, value in changes.items()},
@@ -274,9 +279,13 @@ class _Scene:
         return self._blurred(image / 255.0)
 
     def cost(self, z: Floats) -> float:
-        """What is minimised."""
+        """What is minimised; infinite where no rig table would take such numbers."""
         total = 0.5 * float(((z / self.prior) ** 2).sum())
-        with self.camera(z) as camera:
+        try:
+            camera = self.camera(z)
+        except UsageError:
+            return float("inf")
+        with camera:
             for k, goal in enumerate(self._goal):
                 total += self._cost(self._picture(camera, *self._stand(z, k)) - goal)
         return total
