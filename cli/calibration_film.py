@@ -87,7 +87,7 @@ def fit_film(
 
 
 def _get(rig: RigSpec, key: str) -> float:
-    # The number behind one of `_skin_keys`.
+    # The number behind one of `Views.keys`.
     what, name, *_ = key.split(".")
     if what == "material":
         return float(getattr(rig.material, name))

@@ -261,6 +261,12 @@ def _by_film(
         for what, column in (("trim", TRIM), ("scale", SCALE)):
             fit.known[i, column] = known[f"motor.{name}.{what}"]
             fit.fitted[i, column] |= f"motor.{name}.{what}" in found
+    seen_by.changes.update(
+        {k[len("camera.mirror.") :]: v for k, v in found.items() if k.startswith("camera")}
+    )
+    for k, note in enumerate(fit.notes):
+        if f"motor.{note.split(':')[0]}.trim" in found:
+            fit.notes[k] = note.replace(": left alone,", ": left alone but for what the film shows of it,")
     seen_by.told["film"] = {"pictures": len(chosen), "off": off, "left_of_prior": known}
     return changes
 
