@@ -1,7 +1,7 @@
 """Calibration of rigs that are not what their table says: error of the twin after over before, held out.
 
     python benchmarks/calibration.py                        # three hidden twins, one hidden PyBullet body
-    python benchmarks/calibration.py --sim 1 --bullet 0     # ten minutes of a core
+    python benchmarks/calibration.py --sim 1 --bullet 0     # six minutes of a core
 
 A hidden rig is face26 put together badly: each horn on another tooth (trim within .12 rad), linkages of
 another length (scale .8 to 1.2), the rest drawn from the table's own ranges. It is excited and recorded as
@@ -66,10 +66,11 @@ def numbers(table: object, key: str = "") -> Iterator[tuple[str, float]]:
         yield key, float(table)
 
 
-def calibrate(kind: str, seed: int) -> dict:
-    """Record and calibrate one hidden rig; what `rig calibrate --json` says."""
+def calibrate(kind: str, seed: int, keep: Path | None = None) -> dict:
+    """Record and calibrate one hidden rig; what `rig calibrate --json` says. `keep` gets recording and report."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Path(name) if keep is None else keep / f"{kind}-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
         hidden = hide(folder, seed, time=kind == "sim")
         excite = [
             "rig",
@@ -101,6 +102,7 @@ def main() -> None:
     ask.add_argument("--sim", type=int, default=3, help="hidden twins")
     ask.add_argument("--bullet", type=int, default=1, help="hidden PyBullet bodies, half an hour each")
     ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--keep", type=Path, help="folder for hidden rigs, recordings and reports")
     ask.add_argument("--json", type=Path, help="where to write the figures")
     given = ask.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores; facetwin {version('facetwin')}, "
@@ -110,7 +112,7 @@ def main() -> None:
     rows = []
     for kind, count, goal in (("sim", given.sim, 0.35), ("bullet", given.bullet, 0.6)):
         for seed in range(given.seed, given.seed + count):
-            row = calibrate(kind, seed)
+            row = calibrate(kind, seed, given.keep)
             rows.append(row)
             print(f"| {kind}: | {seed} | {row['pictures']} | {row['before_u']:.4f} | {row['after_u']:.4f} | "
                   f"{row['ratio']:.3f} | {goal} | {row['cpu_s']:.0f} |", flush=True)  # fmt: skip
