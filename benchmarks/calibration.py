@@ -67,7 +67,7 @@ def numbers(table: object, key: str = "") -> Iterator[tuple[str, float]]:
 
 
 def calibrate(kind: str, seed: int, keep: Path | None = None) -> dict:
-    """Record and calibrate one hidden rig; what `rig calibrate --json` says. `keep` gets recording and report."""
+    """Record and calibrate one hidden rig; what `rig calibrate --json` says. `keep` gets all files."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) if keep is None else keep / f"{kind}-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
