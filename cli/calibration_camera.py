@@ -36,15 +36,12 @@ class Look:
         The twin could be made to look like the film.
     told : dict
         For the report: shares of priors left, px and pixels off.
-    film : float64 [shape=(H, W, 3), 0 .. 255], optional
-        Mean of the pictures at rest.
     """
 
     rig: RigSpec
     changes: dict[str, float] = field(default_factory=dict)
     alike: bool = False
     told: dict[str, Any] = field(default_factory=dict)
-    film: NDArray[np.float64] | None = None
 
 
 def turned(spec: RigSpec, data: Observed, size: int) -> NDArray[np.float64]:
@@ -121,22 +118,22 @@ def look(
             before = fit.before if turn == 0 else before
             exposure = now.cameras["mirror"].exposure * _brighter(pictures, image, own, mirrored)
             now = _with_camera(now, camera, exposure)
-    changes = {**fit.changes, "exposure": float(f"{now.cameras['mirror'].exposure:.4g}"), **_noise(recording)}
-    now = now.with_({f"camera.mirror.{key}": value for key, value in _noise(recording).items()})
+    noise = _noise(recording)
+    changes = {**fit.changes, "exposure": float(f"{now.cameras['mirror'].exposure:.4g}"), **noise}
+    now = now.with_({f"camera.mirror.{key}": value for key, value in noise.items()})
     told: dict[str, Any] = {"left_of_prior": fit.known, "off_px": {"before": before, "after": fit.after}}
-    by_landmarks = Look(now, changes, told=told, film=np.mean(pictures, 0))
-    return look_again(spec, by_landmarks, notes) if alike else by_landmarks
+    by_landmarks = Look(now, changes, told=told)
+    return _by_pixels(spec, by_landmarks, np.mean(pictures, 0), notes) if alike else by_landmarks
 
 
-def look_again(spec: RigSpec, begin: Look, notes: list[str]) -> Look:
-    """`begin` made better by the pictures themselves, or as it was if the twin does not look like them."""
+def _by_pixels(spec: RigSpec, begin: Look, film: NDArray[np.float64], notes: list[str]) -> Look:
+    # `begin` made better by the mean picture at rest, or as it was if the twin does not look like it.
     from facetwin.cli.calibration_film import rest_views
     from facetwin.twin.calibration.picture_fit import ALIKE, AT_REST, fit_pictures
     from facetwin.twin.face import load_face
 
-    assert begin.film is not None
     with Progress("looking at the film", total=sum(stage.steps for stage in AT_REST)) as bar:
-        views = rest_views(begin.film, begin.rig)
+        views = rest_views(film, begin.rig)
         fit = fit_pictures(views, spec, begin.rig, load_face(), stages=AT_REST, tell=bar.advance)
     pixels = {"before": fit.before, "after": fit.after}
     if not fit.alike:

@@ -38,7 +38,7 @@ UNSEEN = 0.9
 def rest_views(film: Floats, rig: RigSpec) -> Views:
     """The face at rest in its mean picture [shape=(H, W, 3), 0 .. 255]."""
     rest = np.array([m.rest_command + m.trim / m.span for m in rig.motors])
-    return _views(film[None] / 255.0, rig, rest[None], np.zeros((1, rig.size)))
+    return views_of(film[None] / 255.0, rig, rest[None], np.zeros((1, rig.size)))
 
 
 def moving_views(
@@ -57,7 +57,7 @@ def moving_views(
         [playback.at(playback.play(i, table[i : i + 1])[1], at)[0] for i in range(spec.size)], 1
     )  # (K, n)
     levers = (positions - spec.rest - table[:, TRIM] / spec.span) / table[:, SCALE]
-    return _views(np.array([film[k] for k in numbers.tolist()]), rig, positions, levers, skin=True)
+    return views_of(np.array([film[k] for k in numbers.tolist()]), rig, positions, levers, skin=True)
 
 
 def fit_film(
@@ -80,25 +80,14 @@ def fit_film(
             fit = fit_pictures(views, spec, rig, load_face(), stages=IN_MOTION, tell=bar.advance)
             off += [fit.before, fit.after] if not off else [fit.after]
             known = fit.known
-            new = fit.changes | {key: _get(rig, key) * factor for key, factor in fit.factors.items()}
+            new = fit.changes | {key: rig.number(key) * factor for key, factor in fit.factors.items()}
             changes |= {key: float(f"{new[key]:.6g}") for key in new if known[key] < UNSEEN}
             rig = rig.with_(changes)
     return changes, known, off
 
 
-def _get(rig: RigSpec, key: str) -> float:
-    # The number behind one of `Views.keys`.
-    what, name, *_ = key.split(".")
-    if what == "material":
-        return float(getattr(rig.material, name))
-    if what == "anchor":
-        return next(a.stiffness for a in rig.anchors if a.name == name)
-    pull = rig.motors[rig.index(name)].pull
-    assert pull is not None
-    return pull.stiffness
-
-
-def _views(film: Floats, rig: RigSpec, positions: Floats, levers: Floats, skin: bool = False) -> Views:
+def views_of(film: Floats, rig: RigSpec, positions: Floats, levers: Floats, skin: bool = False) -> Views:
+    """Pictures and the rig's own face in them; with `skin` what its material and stiffness do, too."""
     face = load_face()
     with FaceTwin(rig) as twin:
         kinematics = twin.kinematics

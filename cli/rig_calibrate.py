@@ -99,7 +99,7 @@ def run(options: RigCalibrate) -> int:
         fit = fitter.fit(rounds=3, tell=lambda _: bar.advance(1), begin=begin)
     changes = _changes(fitter, fit, seen_by)
     if seen_by.alike and options.refine:
-        changes = _by_film(fitter, fit, seen_by, changes, recording, options.refine)
+        changes, seen_by = _by_film(fitter, fit, seen_by, changes, recording, options.refine)
     elif not geometry:
         for _ in range(options.refine):
             fit, seen_by = _refine(fitter, fit, seen_by, recording, size, options)
@@ -248,7 +248,7 @@ def _changes(fitter: Fitter, fit: Fit, seen_by: Look) -> dict[str, float]:
 
 def _by_film(
     fitter: Fitter, fit: Fit, seen_by: Look, changes: dict[str, float], recording: Recording, rounds: int
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Look]:
     """Hold the calibrated twin against the film, pixel by pixel: horns, skin and camera once more."""
     from facetwin.cli.calibration_film import PICTURES, fit_film
 
@@ -261,14 +261,12 @@ def _by_film(
         for what, column in (("trim", TRIM), ("scale", SCALE)):
             fit.known[i, column] = known[f"motor.{name}.{what}"]
             fit.fitted[i, column] |= f"motor.{name}.{what}" in found
-    seen_by.changes.update(
-        {k[len("camera.mirror.") :]: v for k, v in found.items() if k.startswith("camera")}
-    )
+    camera = {k.removeprefix("camera.mirror."): v for k, v in found.items() if k.startswith("camera")}
     for k, note in enumerate(fit.notes):
         if f"motor.{note.split(':')[0]}.trim" in found:
             fit.notes[k] = note.replace(": left alone,", ": left alone but for what the film shows of it,")
-    seen_by.told["film"] = {"pictures": len(chosen), "off": off, "left_of_prior": known}
-    return changes
+    told = {**seen_by.told, "film": {"pictures": len(chosen), "off": off, "left_of_prior": known}}
+    return changes, replace(seen_by, changes={**seen_by.changes, **camera}, told=told)
 
 
 def _refine(

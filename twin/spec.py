@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facetwin import assets
 from facetwin.twin.errors import UsageError
-from facetwin.twin.spec_change import flat, put, tables_of, to_tables
+from facetwin.twin.spec_change import flat, put, tables_of, to_tables, value_at
 from facetwin.twin.spec_parts import (
     AXES,
     CARRIERS,
@@ -179,6 +179,17 @@ class RigSpec:
         # Ranges that were not touched stay, even where they no longer suit: `draw` says so when it must.
         asked = any(key.split(".")[0] == "ranges" for key, _ in pairs)
         return RigSpec(**read_rig(tree, self.source or self.name, check_ranges=asked))
+
+    def number(self, key: str) -> float:
+        """The number behind a dotted key as `with_` takes it; raises `UsageError` where there is none.
+
+        >>> load_rig("face26").number("camera.mirror.light.direction.2")
+        1.0
+        """
+        value = value_at(to_tables({f.name: getattr(self, f.name) for f in fields(self)}), key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UsageError("no such number", where=self.name, found=key)
+        return float(value)
 
     def randomised(self, seed: int | np.random.Generator) -> RigSpec:
         """A copy with every key of `ranges` drawn (`facetwin.twin.randomise.draw`)."""

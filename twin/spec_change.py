@@ -117,7 +117,7 @@ def put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
         if head == "servo" and len(path) == 2 and path[0] in SERVO:
             targets = [f"motor.{motor['name']}.{path[0]}" for motor in tree["motor"]]
         for target in targets:
-            now = _get(tree, target)
+            now = value_at(tree, target)
             if isinstance(now, bool) or not isinstance(now, (int, float)):
                 raise UsageError("no such number to multiply", where=where, found=key)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -148,13 +148,13 @@ def expand(tree: Mapping[str, Any], key: str, where: str) -> list[str]:
         return [key]
     names = [table["name"] for table in tree[head]] if head in ("motor", "anchor") else []
     keys = [".".join([head, name, *path[1:]]) for name in names]
-    keys = [k for k in keys if _get(tree, k.removesuffix(".factor")) is not None]
+    keys = [k for k in keys if value_at(tree, k.removesuffix(".factor")) is not None]
     if not keys:
         raise UsageError("no such key", where=where, found=key, expected="motor.*.KEY or anchor.*.KEY")
     return keys
 
 
-def _get(tree: Mapping[str, Any], key: str) -> Any:
+def value_at(tree: Mapping[str, Any], key: str) -> Any:
     """What stands at a dotted key of `to_tables`, None where nothing does."""
     head, *path = key.split(".")
     at: Any = tree.get(head)

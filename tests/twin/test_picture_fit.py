@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facetwin.cli.calibration_film import _views, rest_views
+from facetwin.cli.calibration_film import rest_views, views_of
 from facetwin.twin.calibration import picture_fit
 from facetwin.twin.calibration.picture_fit import Stage, Views, fit_pictures
 from facetwin.twin.face import load_face
@@ -95,7 +95,7 @@ def test_scale_in_motion():
     rig, off = RIG, []
     for _ in range(2):
         now = np.array([m.scale for m in rig.motors])
-        views = _views(pictures, rig, RIG.rest + levers * now, levers)
+        views = views_of(pictures, rig, RIG.rest + levers * now, levers)
         found = fit_pictures(views, RIG, rig, FACE, stages=(Stage(128, 1.5, 0.1, 4),))
         off.append(found.after)
         rig = rig.with_({k: v for k, v in found.changes.items() if k.endswith(".scale")})
@@ -120,7 +120,7 @@ def test_patch_lags_act_as_stiffness(key):
             return twin.move(position).vertices
 
     exact = (shape(1.1) - shape(1 / 1.1)) / (2 * np.log(1.1))
-    views = _views(np.zeros((1, 8, 8, 3)), RIG, position[None], np.zeros((1, RIG.size)), skin=True)
+    views = views_of(np.zeros((1, 8, 8, 3)), RIG, position[None], np.zeros((1, RIG.size)), skin=True)
     about = views.shapes[0, views.keys.index(key)]
     moved = np.linalg.norm(exact, axis=1).max()
     assert moved > 1e-5

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -173,7 +173,7 @@ def fit_pictures(
         scene.focus(stage)
         z, matrix = _descend(scene, z, stage.steps, tell)
     sd = np.sqrt(np.maximum(np.diag(np.linalg.inv(matrix)), 0)) / scene.prior
-    _, trims, scales, shapes = scene.parts(z)
+    trims, scales, shapes = scene.parts(z)
     changes = {f"camera.{camera}.{key}": value for key, value in scene.changes(z).items()}
     for what, values in (("trim", trims), ("scale", scales)):
         low, high, _ = SERVO[what]
@@ -217,7 +217,8 @@ class _Scene:
 
     def __init__(self, views: Views, spec: RigSpec, begin: RigSpec, face: Face, camera: str) -> None:
         self.views, self.face, self.name = views, face, camera
-        self.spec, self.table, self._begin = spec, spec.cameras[camera], begin
+        self.spec, self._begin = spec, begin
+        self._table = [spec.number(f"camera.{camera}.{key.name}") for key in KEYS]
         self._kinematics = Kinematics(spec, face)
         n, self._extra = spec.size, views.shapes.shape[1]
         self.prior = np.concatenate(
@@ -229,18 +230,17 @@ class _Scene:
 
     def begin(self) -> Floats:
         """z of the rig to begin from."""
-        there = self._begin.cameras[self.name]
         camera = []
-        for key in KEYS:
-            old, new = _get(self.table, key.name), _get(there, key.name)
+        for key, old in zip(KEYS, self._table):
+            new = self._begin.number(f"camera.{self.name}.{key.name}")
             camera.append(np.log(new / old) if key.factor else new - old)
         trims, scales = (both[1] - both[0] for both in (self._trims, self._scales))
         return np.concatenate([camera, trims, scales, np.zeros(self._extra)])
 
-    def parts(self, z: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        """Camera's numbers, trims (rad), scales, shapes."""
+    def parts(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        """Trims (rad), scales, shapes."""
         n, k = self.spec.size, len(KEYS)
-        return z[:k], self._trims[0] + z[k : k + n], self._scales[0] + z[k + n : k + 2 * n], z[k + 2 * n :]
+        return self._trims[0] + z[k : k + n], self._scales[0] + z[k + n : k + 2 * n], z[k + 2 * n :]
 
     def focus(self, stage: Stage) -> None:
         """Look at the pictures like this from now on."""
@@ -249,13 +249,15 @@ class _Scene:
         self._size = (width, max(1, round(height * width / whole)))
         self._blur, self._pixel = stage.blur, stage.pixel
         self._every = max(1, int(stage.blur))  # what is blurred so far needs no more
-        self._goal = [self._blurred(_shrunk(one, self._size)) for one in self.views.film]
+        self._goal = [
+            self._blurred(cv2.resize(one, self._size, interpolation=cv2.INTER_AREA))
+            for one in self.views.film
+        ]
 
     def changes(self, z: Floats) -> dict[str, float]:
         """Keys of the camera and their values."""
         out = {}
-        for key, value in zip(KEYS, z):
-            old = _get(self.table, key.name)
+        for key, old, value in zip(KEYS, self._table, z):
             new = old * float(np.exp(value)) if key.factor else old + float(value)
             out[key.name] = min(max(new, 0.0), 1.0) if key.name.startswith("background") else new
         return out
@@ -268,7 +270,7 @@ class _Scene:
 
     def _stand(self, z: Floats, k: int) -> tuple[Floats, Floats]:
         # Positions and vertices of picture k.
-        _, trims, scales, shapes = self.parts(z)
+        trims, scales, shapes = self.parts(z)
         more = (trims - self._trims[1]) / self.spec.span + (scales - self._scales[1]) * self.views.levers[k]
         vertices = self.views.vertices[k] + np.tensordot(more, self.views.slopes, 1)  # (N, 3)
         vertices += np.tensordot(shapes, self.views.shapes[k], 1)
@@ -344,25 +346,3 @@ class _Scene:
         smooth = gaussian_filter(image.astype(np.float32), (self._blur, self._blur, 0), mode="nearest")
         out: Singles = smooth[:: self._every, :: self._every]
         return out
-
-
-def _get(camera: CameraSpec, key: str) -> float:
-    value: Any = camera
-    for part in key.split("."):
-        value = value[int(part)] if part.isdigit() else getattr(value, part)
-    return float(value)
-
-
-def _shrunk(image: Floats, size: tuple[int, int]) -> Floats:
-    # Means over areas where it goes evenly, else the nearest pixels of a blurred picture.
-    (height, width), (w, h) = image.shape[:2], size
-    if (width, height) == size:
-        return image
-    if width % w == 0 and height % h == 0:
-        out: Floats = image.reshape(h, height // h, w, width // w, 3).mean((1, 3))
-        return out
-    smooth = gaussian_filter(image, (0.4 * height / h, 0.4 * width / w, 0), mode="nearest")
-    rows = ((np.arange(h) + 0.5) * height / h).astype(np.intp)
-    columns = ((np.arange(w) + 0.5) * width / w).astype(np.intp)
-    shrunk: Floats = smooth[np.ix_(rows, columns)]
-    return shrunk
